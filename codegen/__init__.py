@@ -1,0 +1,1 @@
+"""Lowering of an int8 graph to a program, and its emission as C."""

@@ -1,0 +1,1 @@
+"""The deployment pipeline: graph, numerics, ops, front ends, passes, stages, exporters."""

@@ -1,0 +1,1 @@
+"""Emulators that run an image over a stream of samples."""
