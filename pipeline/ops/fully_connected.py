@@ -1,0 +1,91 @@
+"""FullyConnected: rows of the input times weights [outputs, inputs]."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinsmith.pipeline.errors import ModelError
+from tinsmith.pipeline.graph import Activation, Array
+from tinsmith.pipeline.ops import mac
+from tinsmith.pipeline.ops.op import OpCall, OpDef, TensorSpec, Values
+
+
+@dataclass(frozen=True)
+class FullyConnectedAttrs:
+    """keep_dims keeps the leading dimensions of the input; else the output has rank 2."""
+
+    activation: Activation = Activation.NONE
+    keep_dims: bool = False
+
+
+def infer(call: OpCall) -> tuple[TensorSpec, ...]:
+    x, w = call.input(0), call.input(1)
+    if len(w.shape) != 2 or not x.shape:
+        raise ModelError(
+            f"fully_connected '{call.name}': weights {list(w.shape)}; allowed: [outputs, inputs]"
+        )
+    outputs, inputs = w.shape
+    if inputs == 0 or x.size % inputs or (call.attrs.keep_dims and x.shape[-1] != inputs):
+        raise ModelError(
+            f"fully_connected '{call.name}': input {list(x.shape)} does not go into rows of {inputs}"
+        )
+    bias = call.optional(2)
+    if bias is not None and bias.size != outputs:
+        raise ModelError(
+            f"fully_connected '{call.name}': bias {list(bias.shape)}, expected [{outputs}]"
+        )
+    lead = x.shape[:-1] if call.attrs.keep_dims else (x.size // inputs,)
+    return (TensorSpec((*lead, outputs), x.dtype),)
+
+
+def run_float(call: OpCall, values: Values) -> tuple[Array, ...]:
+    x, w, bias = values[0], values[1], values[2] if len(values) > 2 else None
+    assert x is not None
+    assert w is not None
+    y = x.reshape(-1, w.shape[1]).astype(np.float64) @ w.astype(np.float64).T
+    if bias is not None:
+        y = y + bias.reshape(-1)
+    y32 = y.astype(np.float32).reshape(call.output.shape)
+    return (mac.apply_activation(y32, call.attrs.activation),)
+
+
+def requant(call: OpCall) -> mac.Requant:
+    """The integer constants: a float32 product for per-tensor weights, a double one per channel."""
+    weights = call.input(1)
+    assert weights.quant is not None
+    rule = mac.requant_double if weights.quant.per_channel else mac.requant_float_product
+    return rule(call, call.attrs.activation, weights.shape[0])
+
+
+def run_int(call: OpCall, values: Values) -> tuple[Array, ...]:
+    x, w, bias = values[0], values[1], values[2] if len(values) > 2 else None
+    assert x is not None
+    assert w is not None
+    rows = mac.centred(x, call.input(0)).reshape(-1, w.shape[1])
+    acc = (rows @ mac.centred(w, call.input(1)).T).astype(np.int64)
+    if bias is not None:
+        acc = acc + bias.reshape(-1).astype(np.int64)
+    y = mac.finish(acc, requant(call), call.output.dtype)
+    return (y.reshape(call.output.shape),)
+
+
+def macs(call: OpCall) -> int:
+    return call.output.size * call.input(1).shape[1]
+
+
+FULLY_CONNECTED = OpDef(
+    name="fully_connected",
+    title="matrix product with bias and fused activation",
+    infer=infer,
+    run_float=run_float,
+    run_int=run_int,
+    attrs=FullyConnectedAttrs,
+    macs=macs,
+    accepts=mac.mac_types,
+    weights=1,
+    bias=2,
+    weight_axis=0,
+    optional_inputs=(2,),
+)

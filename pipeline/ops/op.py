@@ -1,0 +1,114 @@
+"""What an op is: one entry of the table OPS, made in one file an op."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tinsmith.pipeline.graph import NO_ATTRS, Array, DType, Graph, NoAttrs, Node, Shape, Tensor
+
+
+class ScaleRule(enum.Enum):
+    """How the scale of an op's output comes about."""
+
+    FREE = "free"  # calibrated
+    SAME = "same as the first input"  # the op moves or selects values
+    ALL_SAME = "the same for all inputs and outputs"
+    FIXED = "fixed by the op"  # see OpDef.fixed_quant
+    NONE = "none"  # the output is not quantized
+
+
+class Oracle(enum.Enum):
+    """Who defines the integer arithmetic of an op, byte for byte."""
+
+    TFLM = "tflite-micro"
+    REF = "tflite-runtime BUILTIN_REF"
+    OWN = "own definition"
+
+
+@dataclass(frozen=True)
+class OpCall:
+    """A node with its tensors resolved: what every function of an op is given.
+
+    inputs: None where an optional input is absent. outputs: empty during shape inference.
+    """
+
+    name: str
+    attrs: Any
+    inputs: tuple[Tensor | None, ...]
+    outputs: tuple[Tensor, ...]
+
+    def input(self, i: int) -> Tensor:
+        tensor = self.inputs[i]
+        assert tensor is not None, f"{self.name}: input {i}"
+        return tensor
+
+    def optional(self, i: int) -> Tensor | None:
+        return self.inputs[i] if i < len(self.inputs) else None
+
+    @property
+    def output(self) -> Tensor:
+        return self.outputs[0]
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Shape and type of an output, from an op's shape rule."""
+
+    shape: Shape
+    dtype: DType
+
+
+Values = Sequence[Array | None]
+
+
+@dataclass(frozen=True)
+class OpDef:
+    """An op: its rules and its living definition.
+
+    title: one line for `tinsmith ops`.
+    infer: shapes and types of the outputs; raises ModelError for what can't be.
+    run_float: float32 arrays in, float32 arrays out.
+    run_int: integer arrays in, integer arrays out, bit-exact to the oracle.
+    macs: multiply-accumulates of one call (0 for ops without).
+    accepts: reasons why this call is not supported, empty where it is (types, ranks, attributes).
+    fixed_quant: the (scale, zero point) of the output where the scale rule is FIXED.
+    weights, bias: index of the weight and bias inputs, None where the op has none; weight_axis is
+        the axis of the weights that may be quantized per channel.
+    data_inputs: how many leading inputs are activations (the others are constants).
+    """
+
+    name: str
+    title: str
+    infer: Callable[[OpCall], tuple[TensorSpec, ...]]
+    run_float: Callable[[OpCall, Values], tuple[Array, ...]]
+    run_int: Callable[[OpCall, Values], tuple[Array, ...]]
+    attrs: type = NoAttrs
+    scale_rule: ScaleRule = ScaleRule.FREE
+    oracle: Oracle = Oracle.TFLM
+    macs: Callable[[OpCall], int] = lambda call: 0
+    accepts: Callable[[OpCall], tuple[str, ...]] = lambda call: ()
+    fixed_quant: tuple[float, int] | None = None
+    weights: int | None = None
+    bias: int | None = None
+    weight_axis: int | None = None
+    data_inputs: int = 1
+    optional_inputs: tuple[int, ...] = ()
+
+
+def call_of(graph: Graph, node: Node) -> OpCall:
+    return OpCall(node.name, node.attrs, graph.ins(node), graph.outs(node))
+
+
+__all__ = [
+    "NO_ATTRS",
+    "OpCall",
+    "OpDef",
+    "Oracle",
+    "ScaleRule",
+    "TensorSpec",
+    "Values",
+    "call_of",
+]

@@ -1,0 +1,80 @@
+"""Quantize and Dequantize: between float32 and integers, and from one integer scale to another."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tinsmith.pipeline import numerics
+from tinsmith.pipeline.graph import Array, DType, dequantize_array
+from tinsmith.pipeline.numerics import Multiplier
+from tinsmith.pipeline.ops.op import OpCall, OpDef, ScaleRule, TensorSpec, Values
+
+
+def infer_quantize(call: OpCall) -> tuple[TensorSpec, ...]:
+    """int8 unless the output already exists and says otherwise (the type is the output's own)."""
+    dtype = call.outputs[0].dtype if call.outputs else DType.INT8
+    return (TensorSpec(call.input(0).shape, dtype),)
+
+
+def infer_dequantize(call: OpCall) -> tuple[TensorSpec, ...]:
+    return (TensorSpec(call.input(0).shape, DType.FLOAT32),)
+
+
+def run_quantize_float(call: OpCall, values: Values) -> tuple[Array, ...]:
+    assert values[0] is not None
+    return (values[0],)
+
+
+def requantize_multiplier(call: OpCall) -> Multiplier:
+    """input scale / output scale, a double quotient (TFLM's quantize_common)."""
+    return numerics.quantize_multiplier(call.input(0).scale / call.output.scale)
+
+
+def run_quantize(call: OpCall, values: Values) -> tuple[Array, ...]:
+    x = values[0]
+    assert x is not None
+    y = call.output
+    assert y.quant is not None
+    if call.input(0).dtype is DType.FLOAT32:
+        return (numerics.quantize_array(x, y.quant, y.dtype),)
+    m = requantize_multiplier(call)
+    centred = x.astype(np.int64) - call.input(0).zero_point
+    low, high = numerics.integer_range(y.dtype)
+    q = numerics.requantize(centred, m.m, m.shift) + y.zero_point
+    return (np.clip(q, low, high).astype(y.dtype.numpy),)
+
+
+def run_dequantize(call: OpCall, values: Values) -> tuple[Array, ...]:
+    x = values[0]
+    assert x is not None
+    quant = call.input(0).quant
+    if quant is None:
+        return (x.astype(np.float32),)
+    return (dequantize_array(x, quant),)
+
+
+def accepts_quantize(call: OpCall) -> tuple[str, ...]:
+    allowed = (DType.FLOAT32, DType.INT8, DType.UINT8, DType.INT16)
+    kinds = (call.input(0).dtype, call.output.dtype)
+    if kinds[0] not in allowed or kinds[1] not in allowed[1:]:
+        return (f"{kinds[0].value} to {kinds[1].value}; allowed: float32, int8, uint8, int16",)
+    return ()
+
+
+QUANTIZE = OpDef(
+    name="quantize",
+    title="float32 or integers to integers of another scale",
+    infer=infer_quantize,
+    run_float=run_quantize_float,
+    run_int=run_quantize,
+    accepts=accepts_quantize,
+)
+
+DEQUANTIZE = OpDef(
+    name="dequantize",
+    title="integers to float32",
+    infer=infer_dequantize,
+    run_float=run_dequantize,
+    run_int=run_dequantize,
+    scale_rule=ScaleRule.NONE,
+)

@@ -1,0 +1,65 @@
+"""Relu, Relu6: alone, where no op precedes that could take them in; rescaled to the output."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tinsmith.pipeline import numerics
+from tinsmith.pipeline.graph import Activation, Array, DType
+from tinsmith.pipeline.ops import mac
+from tinsmith.pipeline.ops.op import OpCall, OpDef, Oracle, ScaleRule, TensorSpec, Values
+
+
+def infer(call: OpCall) -> tuple[TensorSpec, ...]:
+    return (TensorSpec(call.input(0).shape, call.input(0).dtype),)
+
+
+def run_float(call: OpCall, values: Values, activation: Activation) -> tuple[Array, ...]:
+    assert values[0] is not None
+    return (mac.apply_activation(values[0], activation),)
+
+
+def constants(call: OpCall, activation: Activation) -> tuple[numerics.Multiplier, int, int]:
+    """(multiplier of input scale / output scale, lower clamp, upper clamp).
+
+    TFLM's ReluQuantized: real multiplier = float32 quotient of the scales.
+    """
+    real = float(np.float32(call.input(0).scale) / np.float32(call.output.scale))
+    low, high = numerics.activation_range(activation, call.output)
+    return numerics.quantize_multiplier(real), low, high
+
+
+def run_int(call: OpCall, values: Values, activation: Activation) -> tuple[Array, ...]:
+    assert values[0] is not None
+    m, low, high = constants(call, activation)
+    centred = values[0].astype(np.int64) - call.input(0).zero_point
+    y = numerics.requantize(centred, m.m, m.shift) + call.output.zero_point
+    return (np.clip(y, low, high).astype(call.output.dtype.numpy),)
+
+
+def accepts(call: OpCall) -> tuple[str, ...]:
+    if call.input(0).dtype not in (DType.INT8, DType.FLOAT32):
+        return (f"type {call.input(0).dtype.value}; allowed: int8, float32",)
+    return ()
+
+
+RELU = OpDef(
+    name="relu",
+    title="max(x, 0), where it can't be fused",
+    infer=infer,
+    run_float=lambda call, values: run_float(call, values, Activation.RELU),
+    run_int=lambda call, values: run_int(call, values, Activation.RELU),
+    scale_rule=ScaleRule.FREE,
+    accepts=accepts,
+)
+
+RELU6 = OpDef(
+    name="relu6",
+    title="min(max(x, 0), 6), where it can't be fused",
+    infer=infer,
+    run_float=lambda call, values: run_float(call, values, Activation.RELU6),
+    run_int=lambda call, values: run_int(call, values, Activation.RELU6),
+    scale_rule=ScaleRule.FREE,
+    oracle=Oracle.REF,  # TFLM ignores the rescale
+    accepts=accepts,
+)

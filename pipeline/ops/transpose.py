@@ -1,0 +1,51 @@
+"""Transpose: the axes in another order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinsmith.pipeline.errors import ModelError
+from tinsmith.pipeline.graph import Array, DType
+from tinsmith.pipeline.ops.op import OpCall, OpDef, ScaleRule, TensorSpec, Values
+
+
+@dataclass(frozen=True)
+class TransposeAttrs:
+    """perm: output axis i is input axis perm[i]."""
+
+    perm: tuple[int, ...]
+
+
+def infer(call: OpCall) -> tuple[TensorSpec, ...]:
+    x, perm = call.input(0), call.attrs.perm
+    if sorted(perm) != list(range(len(x.shape))):
+        raise ModelError(f"transpose '{call.name}': perm {perm} is no order of {len(x.shape)} axes")
+    return (TensorSpec(tuple(x.shape[p] for p in perm), x.dtype),)
+
+
+def run(call: OpCall, values: Values) -> tuple[Array, ...]:
+    assert values[0] is not None
+    return (np.ascontiguousarray(values[0].transpose(call.attrs.perm)),)
+
+
+def accepts(call: OpCall) -> tuple[str, ...]:
+    reasons = []
+    if call.input(0).dtype not in (DType.INT8, DType.FLOAT32):
+        reasons.append(f"type {call.input(0).dtype.value}; allowed: int8, float32")
+    if not 1 <= len(call.input(0).shape) <= 5:
+        reasons.append(f"rank {len(call.input(0).shape)}; allowed: 1 to 5")
+    return tuple(reasons)
+
+
+TRANSPOSE = OpDef(
+    name="transpose",
+    title="the axes in another order",
+    infer=infer,
+    run_float=run,
+    run_int=run,
+    attrs=TransposeAttrs,
+    scale_rule=ScaleRule.SAME,
+    accepts=accepts,
+)
