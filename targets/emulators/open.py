@@ -1,0 +1,27 @@
+"""The choice of the emulator that runs an image."""
+
+from tinsmith.pipeline.errors import ConfigError
+from tinsmith.targets.emulators.host import HostRunner
+from tinsmith.targets.emulators.runner import Runner
+from tinsmith.targets.emulators.unicorn import UnicornRunner
+from tinsmith.targets.image import Image
+from tinsmith.targets.target import Target
+
+
+def open_runner(
+    image: Image, target: Target | None = None, *, timeout_seconds: float = 60.0
+) -> Runner:
+    """A runner for an image, on the target that it was built for or on another of its kind.
+
+    `timeout_seconds` is the longest that one sample may take. Raises ToolMissing where unicorn is
+    not installed, ConfigError where the image can't run on the target.
+    """
+    target = image.target if target is None else target
+    if target.kind != image.target.kind:
+        raise ConfigError(
+            f"an image for {image.target.name} ({image.target.kind}) does not run on "
+            f"{target.name} ({target.kind})"
+        )
+    if image.form == "elf":
+        return UnicornRunner(image, target, timeout_seconds=timeout_seconds)
+    return HostRunner(image, timeout_seconds=timeout_seconds)

@@ -1,0 +1,301 @@
+"""Runs an image for a bare Arm core under the unicorn emulator."""
+
+import struct
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Any, Self
+
+import unicorn
+from unicorn import (
+    UC_ARCH_ARM,
+    UC_ARCH_ARM64,
+    UC_HOOK_CODE,
+    UC_HOOK_MEM_INVALID,
+    UC_MODE_ARM,
+    UC_MODE_MCLASS,
+    UC_MODE_THUMB,
+    UC_PROT_ALL,
+    UC_PROT_EXEC,
+    UC_PROT_READ,
+    UC_PROT_WRITE,
+    Uc,
+    UcError,
+    arm64_const,
+    arm_const,
+)
+
+from tinsmith.pipeline.errors import DeviceSilent
+from tinsmith.targets.emulators.histogram import count_instructions, new_histogram
+from tinsmith.targets.emulators.runner import Count, Result, Sample, check_sample
+from tinsmith.targets.harness import EMULATED_LAYOUT, TRACE_SYMBOL, MemoryLayout
+from tinsmith.targets.image import Elf, Image
+from tinsmith.targets.target import Target
+
+_PAGE = 4096
+_PAINT = 0xA5
+_EXIT = 0x0F00_0000  # where calls return to: mapped, never executed
+_SYSTEM = 0xE000_E000  # the system control space of Cortex-M, for CPACR
+
+
+class UnicornRunner:
+    """See Runner. One emulator for all samples; flash is read-only, what is not used unmapped."""
+
+    def __init__(
+        self,
+        image: Image,
+        target: Target,
+        *,
+        layout: MemoryLayout = EMULATED_LAYOUT,
+        timeout_seconds: float = 60.0,
+    ) -> None:
+        self._interface = image.interface
+        self._target = target
+        self._layout = layout
+        self._timeout_seconds = timeout_seconds
+        self._elf = Elf(image.path)
+        self._thumb = target.kind == "cortex-m"
+        self._fault: tuple[int, int, int] | None = None
+        self._trace: list[tuple[int, bytes]] = []
+        self._uc = self._new_emulator()
+        first = self._elf.address_of("tinsmith_h_model_start")
+        last = self._elf.address_of("tinsmith_h_model_end")
+        self._model = (first, last)
+        self._histogram = new_histogram(self._uc, first, last - first)
+        self._code = bytes(self._uc.mem_read(first, last - first))
+        self._uc.hook_add(UC_HOOK_MEM_INVALID, self._on_invalid)
+        if self._elf.has(TRACE_SYMBOL):
+            address = self._elf.address_of(TRACE_SYMBOL)
+            self._uc.hook_add(UC_HOOK_CODE, self._on_trace, begin=address, end=address)
+        self._boot()
+
+    def run(
+        self,
+        samples: Iterable[Sample],
+        *,
+        reset_each: bool = True,
+        count: Count = "first",
+        check_alignment: bool = False,
+    ) -> Iterator[Result]:
+        interface = self._interface
+        for index, sample in enumerate(samples):
+            check_sample(interface, sample, index)
+            where = f"sample {index}"
+            if reset_each or index == 0:
+                self._call("tinsmith_h_reset", (), where)
+            for address, data in zip(self._inputs, sample, strict=True):
+                self._uc.mem_write(address, data)
+            counted = count == "all" or (count == "first" and index == 0)
+            self._trace = []
+            instructions, stack_bytes = self._run_once(counted, where)
+            self._check_canary(where)
+            outputs = tuple(
+                bytes(self._uc.mem_read(address, size))
+                for address, size in zip(self._outputs, interface.outputs, strict=True)
+            )
+            yield Result(outputs, instructions, stack_bytes, tuple(self._trace))
+
+    def close(self) -> None:
+        """Nothing to do: the emulator goes with the runner."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _new_emulator(self) -> Uc:
+        model = self._target.cpu_model
+        assert model is not None, self._target.name
+        if self._thumb:
+            uc = Uc(UC_ARCH_ARM, UC_MODE_THUMB | UC_MODE_MCLASS)
+            uc.ctl_set_cpu_model(getattr(arm_const, model))
+            uc.mem_map(_SYSTEM, _PAGE)
+        else:
+            uc = Uc(UC_ARCH_ARM64, UC_MODE_ARM)
+            uc.ctl_set_cpu_model(getattr(arm64_const, model))
+        layout, elf = self._layout, self._elf
+        flash_bytes = max(start + len(data) for start, data in elf.segments) - layout.flash
+        uc.mem_map(layout.flash, _pages(flash_bytes), UC_PROT_READ | UC_PROT_EXEC)
+        for start, data in elf.segments:
+            uc.mem_write(start, data)
+        read_write = UC_PROT_READ | UC_PROT_WRITE
+        data_bytes = elf.address_of("tinsmith_h_bss_end") - layout.data
+        self._data_bytes = _pages(data_bytes)
+        if data_bytes:
+            uc.mem_map(layout.data, self._data_bytes, read_write)
+        self._pool_bytes = elf.word_at("tinsmith_h_pool_bytes")
+        uc.mem_map(layout.pool, self._pool_bytes, read_write)
+        uc.mem_map(layout.stack_top - layout.stack_bytes, layout.stack_bytes, read_write)
+        uc.mem_map(_EXIT, _PAGE, UC_PROT_ALL)
+        return uc
+
+    def _boot(self) -> None:
+        """Run the start-up code, fill the context with paint, initialize the model."""
+        elf = self._elf
+        ready = elf.address_of("tinsmith_h_ready")
+        self._start(elf.address_of("tinsmith_h_start"), ready, "start-up")
+        self._context = elf.word_at("tinsmith_h_context", self._target.pointer_bytes)
+        self._slack = bytes([_PAINT]) * (self._context - self._layout.pool)
+        self._uc.mem_write(self._layout.pool, bytes([_PAINT]) * self._pool_bytes)
+        self._call("tinsmith_h_init", (), "initialization")
+        inputs, outputs = self._interface.inputs, self._interface.outputs
+        self._inputs = [
+            self._call("tinsmith_h_input", (i,), f"the address of input {i}")
+            for i in range(len(inputs))
+        ]
+        self._outputs = [
+            self._call("tinsmith_h_output", (i,), f"the address of output {i}")
+            for i in range(len(outputs))
+        ]
+        for what, addresses, sizes in (
+            ("input", self._inputs, inputs),
+            ("output", self._outputs, outputs),
+        ):
+            for i, (address, size) in enumerate(zip(addresses, sizes, strict=True)):
+                if not self._context <= address <= self._layout.pool + self._pool_bytes - size:
+                    raise DeviceSilent(
+                        f"{self._name}: {what} {i} is at {address:#x}, outside the context"
+                    )
+
+    def _run_once(self, counted: bool, where: str) -> tuple[int | None, int | None]:
+        function = f"{self._interface.name}_run"
+        if not counted:
+            self._check_status(self._call(function, (self._context,), where), where)
+            return None, None
+        layout = self._layout
+        low = layout.stack_top - layout.stack_bytes
+        self._uc.mem_write(low, bytes([_PAINT]) * layout.stack_bytes)
+        self._histogram.attach()
+        try:
+            status = self._call(function, (self._context,), where)
+        finally:
+            self._histogram.detach()
+        self._check_status(status, where)
+        stack = bytes(self._uc.mem_read(low, layout.stack_bytes))
+        first = self._model[0]
+        instructions = count_instructions(
+            self._histogram.entries(),
+            lambda address, size: self._code[address - first : address - first + size],
+            thumb=self._thumb,
+        )
+        return instructions, len(stack.lstrip(bytes([_PAINT])))
+
+    def _check_status(self, status: int, where: str) -> None:
+        if status & 0xFFFF_FFFF:
+            code = struct.unpack("<i", struct.pack("<I", status & 0xFFFF_FFFF))[0]
+            raise DeviceSilent(f"{self._name}, {where}: {self._interface.name}_run gave {code}")
+
+    def _check_canary(self, where: str) -> None:
+        slack = bytes(self._uc.mem_read(self._layout.pool, len(self._slack)))
+        if slack != self._slack:
+            last = max(i for i, byte in enumerate(slack) if byte != _PAINT)
+            self._uc.mem_write(self._layout.pool, self._slack)
+            raise DeviceSilent(
+                f"{self._name}, {where}: a byte {len(slack) - last} bytes before the context "
+                "was overwritten"
+            )
+
+    def _call(self, function: str, arguments: tuple[int, ...], where: str) -> int:
+        """Call a function and give back what it returned."""
+        uc = self._uc
+        if self._thumb:
+            uc.reg_write(arm_const.UC_ARM_REG_LR, _EXIT | 1)
+            for i, value in enumerate(arguments):
+                uc.reg_write(arm_const.UC_ARM_REG_R0 + i, value)
+        else:
+            uc.reg_write(arm64_const.UC_ARM64_REG_LR, _EXIT)
+            for i, value in enumerate(arguments):
+                uc.reg_write(arm64_const.UC_ARM64_REG_X0 + i, value)
+        self._start(self._elf.address_of(function), _EXIT, where)
+        if self._thumb:
+            return int(uc.reg_read(arm_const.UC_ARM_REG_R0))
+        return int(uc.reg_read(arm64_const.UC_ARM64_REG_X0))
+
+    def _start(self, address: int, until: int, where: str) -> None:
+        """Emulate from an address until another; DeviceSilent where it does not get there."""
+        uc = self._uc
+        sp = arm_const.UC_ARM_REG_SP if self._thumb else arm64_const.UC_ARM64_REG_SP
+        uc.reg_write(sp, self._layout.stack_top)
+        self._fault = None
+        try:
+            uc.emu_start(
+                address | 1 if self._thumb else address,
+                until,
+                timeout=int(self._timeout_seconds * 1_000_000),
+            )
+        except UcError as e:
+            raise DeviceSilent(f"{self._name}, {where}: {self._describe(e)}") from e
+        pc = self._pc()
+        if pc != until:
+            raise DeviceSilent(
+                f"{self._name}, {where}: still in {self._place(pc)} after "
+                f"{self._timeout_seconds:g} seconds"
+            )
+
+    def _pc(self) -> int:
+        register = arm_const.UC_ARM_REG_PC if self._thumb else arm64_const.UC_ARM64_REG_PC
+        return int(self._uc.reg_read(register))
+
+    def _on_invalid(
+        self, uc: Uc, access: int, address: int, size: int, value: int, user: Any
+    ) -> bool:
+        self._fault = (access, address, size)
+        return False
+
+    def _on_trace(self, uc: Uc, address: int, size: int, user: Any) -> None:
+        first = arm_const.UC_ARM_REG_R0 if self._thumb else arm64_const.UC_ARM64_REG_X0
+        step, data, count = (int(uc.reg_read(first + i)) for i in range(3))
+        (signed,) = struct.unpack("<i", struct.pack("<I", step & 0xFFFF_FFFF))
+        self._trace.append((signed, bytes(uc.mem_read(data, count & 0xFFFF_FFFF))))
+
+    @property
+    def _name(self) -> str:
+        return f"model '{self._interface.name}' on {self._target.name}"
+
+    def _describe(self, error: UcError) -> str:
+        place = self._place(self._pc())
+        if self._fault is None:
+            return f"{error} in {place}"
+        access, address, size = self._fault
+        verb = {
+            unicorn.UC_MEM_WRITE_UNMAPPED: "write of",
+            unicorn.UC_MEM_WRITE_PROT: "write of",
+            unicorn.UC_MEM_READ_UNMAPPED: "read of",
+            unicorn.UC_MEM_READ_PROT: "read of",
+        }.get(access)
+        what = "jump to" if verb is None else f"{verb} {size} bytes at"
+        return f"{what} {address:#x} ({self._what_lies_at(address)}) in {place}"
+
+    def _place(self, pc: int) -> str:
+        symbol = self._elf.symbol_at(pc)
+        return f"{pc:#x}" if symbol is None else f"{symbol.name}+{pc - symbol.address:#x}"
+
+    def _what_lies_at(self, address: int) -> str:
+        layout = self._layout
+        pool_end = layout.pool + self._pool_bytes
+        if pool_end <= address < pool_end + (1 << 24):
+            return f"{address - pool_end} bytes past the end of the context"
+        if layout.pool - (1 << 24) <= address < layout.pool:
+            return f"{self._context - address} bytes before the context"
+        low = layout.stack_top - layout.stack_bytes
+        if low - (1 << 20) <= address < low:
+            return f"below the stack of {layout.stack_bytes} bytes"
+        if address >= layout.stack_top and address < layout.stack_top + (1 << 20):
+            return "above the stack"
+        if address < _PAGE:
+            return "a null pointer"
+        symbol = self._elf.symbol_at(address)
+        if symbol is not None:
+            return f"{symbol.name}+{address - symbol.address:#x}, which is read-only"
+        if layout.data <= address < layout.data + self._data_bytes + (1 << 20):
+            return "past the model's variables"
+        return "nothing lies there"
+
+
+def _pages(size: int) -> int:
+    return (size + _PAGE - 1) & ~(_PAGE - 1)

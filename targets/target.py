@@ -1,0 +1,180 @@
+"""Targets: a core with the limits of a device, and the boards that people own."""
+
+import dataclasses
+import difflib
+import functools
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tinsmith.pipeline.errors import ConfigError, UnknownTarget
+from tinsmith.targets.cores import CORES, CORES_BY_NAME, Core, Kind
+
+_KINDS = ("cortex-m", "aarch64", "host")
+_BOARDS = Path(__file__).parent / "boards"
+_BOARD_KEYS = {"title", "core", "flash_bytes", "ram_bytes", "clock_hz", "regions"}
+_REGION_KEYS = {"name", "kind", "start", "bytes"}
+
+
+@dataclass(frozen=True)
+class Region:
+    """One memory of a board: `start` is its address, `bytes` its size."""
+
+    name: str
+    kind: Literal["flash", "ram"]
+    start: int
+    bytes: int
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("flash", "ram"):
+            raise ConfigError(f"region '{self.name}': kind {self.kind!r}; allowed: 'flash', 'ram'")
+        if self.bytes <= 0 or self.start < 0:
+            raise ConfigError(
+                f"region '{self.name}': start {self.start} and bytes {self.bytes} are not a memory"
+            )
+
+
+@dataclass(frozen=True)
+class Target:
+    """A device to generate for.
+
+    `flash_bytes`, `ram_bytes` and `clock_hz` are None where the target sets no limit.
+    `ram_bytes` is the largest RAM that one object may fill; `regions` lists every memory.
+    `cflags` holds, per toolchain ("zig", "gcc"), the flags that select the core.
+    Raises ConfigError when a field is not allowed.
+    """
+
+    name: str
+    title: str
+    core: Core
+    flash_bytes: int | None = None
+    ram_bytes: int | None = None
+    clock_hz: int | None = None
+    regions: tuple[Region, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise ConfigError("a target needs a name")
+        if self.kind not in _KINDS:
+            raise ConfigError(f"target '{self.name}': kind {self.kind!r}; allowed: {_KINDS}")
+        if not self.isa or self.isa[-1] != "c":
+            raise ConfigError(f"target '{self.name}': isa {self.isa} must end with 'c'")
+        for field in ("flash_bytes", "ram_bytes", "clock_hz"):
+            value = getattr(self, field)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+                raise ConfigError(f"target '{self.name}': {field} is {value!r}, not a whole number")
+            if value is not None and value <= 0:
+                raise ConfigError(f"target '{self.name}': {field} is {value}; it must be above 0")
+
+    @property
+    def kind(self) -> Kind:
+        return self.core.kind
+
+    @property
+    def cpu(self) -> str:
+        return self.core.name
+
+    @property
+    def isa(self) -> tuple[str, ...]:
+        return self.core.isa
+
+    @property
+    def pointer_bytes(self) -> int:
+        return self.core.pointer_bytes
+
+    @property
+    def triple(self) -> str:
+        return self.core.triple
+
+    @property
+    def mcpu(self) -> str:
+        return self.core.mcpu
+
+    @property
+    def cpu_model(self) -> str | None:
+        return self.core.cpu_model
+
+    @property
+    def cflags(self) -> dict[str, tuple[str, ...]]:
+        if self.kind == "host":
+            return {"zig": (f"-mcpu={self.mcpu}",), "gcc": ()}
+        return {"zig": ("-target", self.triple, f"-mcpu={self.mcpu}"), "gcc": self.core.gcc}
+
+
+def with_limits(
+    target: Target, *, flash_bytes: int | None = None, ram_bytes: int | None = None
+) -> Target:
+    """The same target with other limits; None keeps the limit that is there."""
+    return dataclasses.replace(
+        target,
+        flash_bytes=target.flash_bytes if flash_bytes is None else flash_bytes,
+        ram_bytes=target.ram_bytes if ram_bytes is None else ram_bytes,
+    )
+
+
+def all_targets() -> tuple[Target, ...]:
+    """Every target: the host, the bare Cortex-M cores, then the boards by name."""
+    return tuple(_targets().values())
+
+
+def target_named(name: str) -> Target:
+    """The target of that name; UnknownTarget, with the nearest names, where there is none."""
+    targets = _targets()
+    if name in targets:
+        return targets[name]
+    near = difflib.get_close_matches(name.lower(), targets, n=3, cutoff=0.4)
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    raise UnknownTarget(
+        f"target '{name}' does not exist.{hint} `tinsmith targets` lists all {len(targets)}."
+    )
+
+
+def read_board(path: Path) -> Target:
+    """Read a board file; its name is the file's. Raises ConfigError where the file is wrong."""
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
+        raise ConfigError(f"board file {path}: {e}") from e
+    _check_keys(path, data, _BOARD_KEYS, required={"title", "core"})
+    core = CORES_BY_NAME.get(data["core"])
+    if core is None:
+        raise ConfigError(
+            f"board file {path}: core {data['core']!r} is not known; "
+            f"allowed: {', '.join(CORES_BY_NAME)}"
+        )
+    regions = []
+    for entry in data.get("regions", []):
+        _check_keys(path, entry, _REGION_KEYS, required=_REGION_KEYS)
+        regions.append(Region(**entry))
+    return Target(
+        name=path.stem,
+        title=data["title"],
+        core=core,
+        flash_bytes=data.get("flash_bytes"),
+        ram_bytes=data.get("ram_bytes"),
+        clock_hz=data.get("clock_hz"),
+        regions=tuple(regions),
+    )
+
+
+def _check_keys(path: Path, data: dict[str, Any], allowed: set[str], required: set[str]) -> None:
+    for key in data:
+        if key not in allowed:
+            raise ConfigError(
+                f"board file {path}: '{key}' is not known; allowed: {', '.join(sorted(allowed))}"
+            )
+    for key in sorted(required):
+        if key not in data:
+            raise ConfigError(f"board file {path}: '{key}' is missing")
+
+
+@functools.cache
+def _targets() -> dict[str, Target]:
+    generic = [
+        Target(name=core.name, title=core.title, core=core)
+        for core in CORES
+        if core.kind != "aarch64"
+    ]
+    boards = [read_board(path) for path in sorted(_BOARDS.glob("*.toml"))]
+    return {target.name: target for target in (*generic, *boards)}
