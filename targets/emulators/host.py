@@ -29,7 +29,7 @@ class HostRunner:
         self._image = image
         self._timeout_seconds = timeout_seconds
         self._process: subprocess.Popen[bytes] | None = None
-        self._stderr: IO[bytes] = tempfile.TemporaryFile()
+        self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (close() does)
         self._buffer = bytearray()
 
     def run(

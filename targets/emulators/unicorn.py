@@ -27,6 +27,7 @@ from unicorn import (
 from tinsmith.pipeline.errors import DeviceSilent
 from tinsmith.targets.emulators.histogram import count_instructions, new_histogram
 from tinsmith.targets.emulators.runner import Count, Result, Sample, check_sample
+from tinsmith.targets.emulators.watchdog import Watchdog
 from tinsmith.targets.harness import EMULATED_LAYOUT, TRACE_SYMBOL, MemoryLayout
 from tinsmith.targets.image import Elf, Image
 from tinsmith.targets.target import Target
@@ -66,7 +67,9 @@ class UnicornRunner:
         if self._elf.has(TRACE_SYMBOL):
             address = self._elf.address_of(TRACE_SYMBOL)
             self._uc.hook_add(UC_HOOK_CODE, self._on_trace, begin=address, end=address)
-        self._boot()
+        self._watchdog = Watchdog(self._uc.emu_stop, timeout_seconds)
+        with self._watchdog.watching():
+            self._boot()
 
     def run(
         self,
@@ -76,23 +79,11 @@ class UnicornRunner:
         count: Count = "first",
         check_alignment: bool = False,
     ) -> Iterator[Result]:
-        interface = self._interface
-        for index, sample in enumerate(samples):
-            check_sample(interface, sample, index)
-            where = f"sample {index}"
-            if reset_each or index == 0:
-                self._call("tinsmith_h_reset", (), where)
-            for address, data in zip(self._inputs, sample, strict=True):
-                self._uc.mem_write(address, data)
-            counted = count == "all" or (count == "first" and index == 0)
-            self._trace = []
-            instructions, stack_bytes = self._run_once(counted, where)
-            self._check_canary(where)
-            outputs = tuple(
-                bytes(self._uc.mem_read(address, size))
-                for address, size in zip(self._outputs, interface.outputs, strict=True)
-            )
-            yield Result(outputs, instructions, stack_bytes, tuple(self._trace))
+        with self._watchdog.watching():
+            for index, sample in enumerate(samples):
+                check_sample(self._interface, sample, index)
+                counted = count == "all" or (count == "first" and index == 0)
+                yield self._result(sample, index, reset_each or index == 0, counted)
 
     def close(self) -> None:
         """Nothing to do: the emulator goes with the runner."""
@@ -162,6 +153,21 @@ class UnicornRunner:
                         f"{self._name}: {what} {i} is at {address:#x}, outside the context"
                     )
 
+    def _result(self, sample: Sample, index: int, reset: bool, counted: bool) -> Result:
+        where = f"sample {index}"
+        if reset:
+            self._call("tinsmith_h_reset", (), where)
+        for address, data in zip(self._inputs, sample, strict=True):
+            self._uc.mem_write(address, data)
+        self._trace = []
+        instructions, stack_bytes = self._run_once(counted, where)
+        self._check_canary(where)
+        outputs = tuple(
+            bytes(self._uc.mem_read(address, size))
+            for address, size in zip(self._outputs, self._interface.outputs, strict=True)
+        )
+        return Result(outputs, instructions, stack_bytes, tuple(self._trace))
+
     def _run_once(self, counted: bool, where: str) -> tuple[int | None, int | None]:
         function = f"{self._interface.name}_run"
         if not counted:
@@ -223,13 +229,12 @@ class UnicornRunner:
         uc.reg_write(sp, self._layout.stack_top)
         self._fault = None
         try:
-            uc.emu_start(
-                address | 1 if self._thumb else address,
-                until,
-                timeout=int(self._timeout_seconds * 1_000_000),
-            )
+            self._watchdog.wind()
+            uc.emu_start(address | 1 if self._thumb else address, until)
         except UcError as e:
             raise DeviceSilent(f"{self._name}, {where}: {self._describe(e)}") from e
+        finally:
+            self._watchdog.rest()
         pc = self._pc()
         if pc != until:
             raise DeviceSilent(
