@@ -189,7 +189,7 @@ class _Tflm:
         return [np.array(self._interpreter.get_output(i)) for i in range(self._outputs)]
 
     def tensor(self, index: int) -> Array:
-        return np.array(self._interpreter.GetTensor(index, 0))
+        return np.array(self._interpreter.GetTensor(index, 0)["tensor_data"])
 
 
 class _TfliteRef:
