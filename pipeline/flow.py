@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
+from pydantic import BaseModel
+
 from tinsmith.pipeline.errors import ConfigError, ToolFailed
 
 # How many finished entries (and, apart from them, unfinished ones) stay for each stage.
@@ -258,15 +260,14 @@ def _files_under(folder: Path) -> list[Path]:
 
 
 def _canonical(value: Any) -> Any:
-    """Options as JSON: dataclasses by their fields, paths left out, since `files` counts them."""
+    """Options as JSON: records by their fields, paths left out, since `files` counts them."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {
-            field.name: _canonical(getattr(value, field.name))
-            for field in dataclasses.fields(value)
-            if not isinstance(getattr(value, field.name), Path)
-        }
+        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    elif isinstance(value, BaseModel):
+        value = dict(value)
     if isinstance(value, Mapping):
-        return {str(key): _canonical(item) for key, item in sorted(value.items())}
+        items = sorted(value.items())
+        return {str(key): _canonical(item) for key, item in items if not isinstance(item, Path)}
     if isinstance(value, (list, tuple)):
         return [_canonical(item) for item in value]
     if value is None or isinstance(value, (bool, int, float, str)):

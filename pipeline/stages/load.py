@@ -1,0 +1,59 @@
+"""load: read the images once, check them, and fix the split into training and test images."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Self
+
+import numpy as np
+
+from tinsmith.pipeline.config import Config
+from tinsmith.pipeline.data import idx_files, read_dataset, to_float
+from tinsmith.pipeline.flow import Artifact, Progress, Stage
+
+
+@dataclass(frozen=True)
+class Load(Stage):
+    """Writes data.npz: `x_train`, `x_test` float32 [N, C, H, W] = pixel / 255; `y_train`, `y_test`
+    int64 [N]; `classes`, how many there are. Raises DataError for data that can't be used.
+    """
+
+    name: ClassVar[str] = "load"
+    sources: ClassVar[tuple[str, ...]] = ("tinsmith.pipeline.data",)
+    tools: ClassVar[tuple[str, ...]] = ("numpy", "mlxtend")
+
+    source: str
+    path: Path | None
+    train: int | None
+    test: int | None
+    seed: int
+
+    @classmethod
+    def from_config(cls, config: Config) -> Self:
+        data = config.data
+        limits = [None if count == "all" else count for count in (data.train, data.test)]
+        return cls(data.source, data.path, limits[0], limits[1], config.run.seed)
+
+    def files(self) -> tuple[Path, ...]:
+        if self.path is None:
+            return ()
+        if self.source == "idx":
+            return tuple(idx_files(self.path).values())
+        return (self.path,)
+
+    def run(self, inputs: Mapping[str, Artifact], out_dir: Path, progress: Progress) -> None:
+        dataset = read_dataset(self.source, self.path, self.train, self.test, self.seed)
+        train, test = dataset.train, dataset.test
+        np.savez(
+            out_dir / "data.npz",
+            x_train=to_float(train),
+            y_train=train.y,
+            x_test=to_float(test),
+            y_test=test.y,
+            classes=np.int64(dataset.classes),
+        )
+        height, width, channels = train.x.shape[1:]
+        progress(
+            f"{len(train.y)} images to train on, {len(test.y)} to test; "
+            f"{height} x {width} x {channels}, {dataset.classes} classes"
+        )

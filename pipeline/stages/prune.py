@@ -1,0 +1,86 @@
+"""prune: remove whole channels from the student in a few steps, and train between them."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import ClassVar, Self
+
+from tinsmith.pipeline.config import Augment, Config, Distil, ModelRef, Prune
+from tinsmith.pipeline.flow import Artifact, Progress, Stage
+from tinsmith.pipeline.training.sources import (
+    TRAINING_SOURCES,
+    TRAINING_TOOLS,
+    local_sources,
+    need_torch,
+)
+
+_NORMS = {"l1": 1, "l2": 2}
+
+
+@dataclass(frozen=True)
+class PruneStudent(Stage):
+    """Writes weights.pt, model.onnx and metrics.json (see `training.results.write_network`), with
+    `before`: the student's accuracy, parameters and macs, and `removed`: channels by layer.
+
+    Trains on the same distillation loss as the stage before. Raises ConfigError where `macs` can't
+    be reached, TrainingDiverged where the loss is not finite.
+    """
+
+    name: ClassVar[str] = "prune"
+    inputs: ClassVar[tuple[str, ...]] = ("load", "teacher", "distil")
+    sources: ClassVar[tuple[str, ...]] = (*TRAINING_SOURCES, "tinsmith.pipeline.training.pruning")
+    tools: ClassVar[tuple[str, ...]] = (*TRAINING_TOOLS, "torch-pruning")
+    resumable: ClassVar[bool] = True
+
+    options: Prune
+    distil: Distil
+    teacher: ModelRef
+    augment: Augment
+    seed: int
+
+    @classmethod
+    def from_config(cls, config: Config) -> Self:
+        return cls(
+            config.prune, config.distil, config.teacher.model, config.augment, config.run.seed
+        )
+
+    def files(self) -> tuple[Path, ...]:
+        return (*local_sources(self.distil.model.path), *local_sources(self.teacher.path))
+
+    def run(self, inputs: Mapping[str, Artifact], out_dir: Path, progress: Progress) -> None:
+        need_torch(self.name)
+        from tinsmith.pipeline.training.gradual import Plan, prune_gradually
+        from tinsmith.pipeline.training.loop import Recipe, repeatable, seed_of
+        from tinsmith.pipeline.training.losses import distillation_loss
+        from tinsmith.pipeline.training.results import read_network, read_samples, write_network
+
+        options, distil, seed = self.options, self.distil, seed_of(self.seed, self.name)
+        plan = Plan(
+            options.macs,
+            options.steps,
+            options.step_epochs,
+            options.multiple_of,
+            _NORMS[options.norm],
+        )
+        recipe = Recipe(
+            options.epochs,
+            options.batch,
+            options.learning_rate,
+            distil.weight_decay,
+            self.augment,
+            seed,
+        )
+        samples = read_samples(inputs["load"].path)
+        with repeatable(seed):
+            student = read_network(inputs["distil"].path, distil.model, samples)
+            teacher = read_network(inputs["teacher"].path, self.teacher, samples)
+            loss = distillation_loss(teacher, distil.temperature, distil.alpha)
+            removed, history = prune_gradually(
+                student, samples, plan, recipe, loss, out_dir, progress
+            )
+            known = inputs["distil"].json()
+            before = {name: known[name] for name in ("accuracy", "parameters", "macs")}
+            channels = [asdict(removal) for removal in removed]
+            write_network(student, samples, out_dir, history, before=before, removed=channels)
+        for path in out_dir.glob("step*.pt"):
+            path.unlink()

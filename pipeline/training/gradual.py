@@ -1,0 +1,96 @@
+"""Pruning in steps: a share of the channels goes, the rest is trained, and so on."""
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from tinsmith.pipeline.flow import Progress
+from tinsmith.pipeline.training.loop import Epoch, Recipe, Samples, fit, seed_of
+from tinsmith.pipeline.training.losses import Loss
+from tinsmith.pipeline.training.networks import cost, load_weights, widths
+from tinsmith.pipeline.training.pruning import remove_channels
+
+
+@dataclass(frozen=True)
+class Removal:
+    """How many outputs a layer had and has."""
+
+    layer: str
+    before: int
+    after: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to prune: `macs` is the share to keep, `norm` 1 or 2, see `remove_channels`."""
+
+    macs: float
+    steps: int
+    step_epochs: int
+    multiple_of: int
+    norm: int
+
+
+def prune_gradually(
+    network: nn.Module,
+    samples: Samples,
+    plan: Plan,
+    recipe: Recipe,
+    loss: Loss,
+    folder: Path,
+    progress: Progress,
+) -> tuple[tuple[Removal, ...], tuple[Epoch, ...]]:
+    """Prune `network` in place; result: what was removed, and the record of all epochs.
+
+    `recipe` is for the training after the last step. Finished steps are kept in `folder` as
+    step<k>.pt, and are not done again when they are there. Raises ConfigError where `plan.macs` is
+    out of reach.
+    """
+    sample = samples.x_test[:1].clone()
+    first_widths, first_macs = widths(network), cost(network, sample).total_macs
+    history: list[Epoch] = []
+    steps = plan.steps if plan.macs < 1 else 0
+    epochs = plan.step_epochs * (steps - 1) + recipe.epochs
+
+    def tell(message: str, fraction: float | None = None) -> None:
+        place = len(history) + (fraction or 0) * current.epochs
+        progress(f"step {step}/{steps}  {message}", place / epochs)
+
+    for step in range(1, steps + 1):
+        last = step == steps
+        current = replace(
+            recipe,
+            epochs=recipe.epochs if last else plan.step_epochs,
+            seed=seed_of(recipe.seed, "step", step),
+        )
+        finished = folder / f"step{step}.pt"
+        if finished.exists():
+            state = torch.load(finished, weights_only=True)
+            load_weights(network, state["network"])
+            history += [Epoch(**epoch) for epoch in state["history"]]
+            continue
+        keep = 1 - (1 - plan.macs) * step / steps
+        remove_channels(network, sample, int(first_macs * keep), plan.multiple_of, plan.norm)
+        checkpoint = folder / f"step{step}-checkpoint.pt"
+        epochs_done = fit(network, samples, current, loss, checkpoint, tell)
+        _save(network, epochs_done, finished)
+        checkpoint.unlink()
+        history += epochs_done
+    removed = tuple(
+        Removal(layer, before, after)
+        for (layer, before), after in zip(
+            first_widths.items(), widths(network).values(), strict=True
+        )
+        if before != after
+    )
+    return removed, tuple(history)
+
+
+def _save(network: nn.Module, history: tuple[Epoch, ...], path: Path) -> None:
+    fresh = path.with_suffix(".tmp")
+    torch.save(
+        {"network": network.state_dict(), "history": [asdict(epoch) for epoch in history]}, fresh
+    )
+    fresh.replace(path)

@@ -1,0 +1,211 @@
+"""The training loop: AdamW under a one-cycle schedule, stopped and gone on with at any epoch.
+
+Each epoch draws from a generator seeded by (seed, epoch) and each step's learning rate is a
+function of its number, so that weights, optimizer and epoch are all the state there is: a run that
+goes on from a checkpoint gives the same weights as one that was never stopped.
+"""
+
+import hashlib
+import math
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from tinsmith.pipeline.config import Augment
+from tinsmith.pipeline.errors import TinsmithError
+from tinsmith.pipeline.flow import Progress
+from tinsmith.pipeline.training.augment import augment
+from tinsmith.pipeline.training.losses import Loss
+from tinsmith.pipeline.training.networks import accuracy
+
+# How often, in epochs, the accuracy on the test images is measured for the record.
+MEASURE_EVERY = 5
+# Share of the steps in which the learning rate rises.
+_RISE = 0.2
+
+
+class TrainingDiverged(TinsmithError):
+    """The loss is no longer a number. The last good state stays in the checkpoint."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Images float32 [N, C, H, W] and labels int64 [N], for training and for test."""
+
+    x_train: Tensor
+    y_train: Tensor
+    x_test: Tensor
+    y_test: Tensor
+    classes: int
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train: `learning_rate` is the peak of the schedule."""
+
+    epochs: int
+    batch: int
+    learning_rate: float
+    weight_decay: float
+    augment: Augment
+    seed: int
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """The record of an epoch; `accuracy` in percent where it was measured."""
+
+    epoch: int
+    loss: float
+    learning_rate: float
+    accuracy: float | None
+
+
+def fit(
+    network: nn.Module,
+    samples: Samples,
+    recipe: Recipe,
+    loss: Loss,
+    checkpoint: Path,
+    progress: Progress,
+) -> tuple[Epoch, ...]:
+    """Train `network` in place, from `checkpoint` on where that exists, which each epoch renews.
+
+    Raises TrainingDiverged at the first loss that is not finite.
+    """
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+    )
+    history = _resume(network, optimizer, checkpoint)
+    started, first = time.monotonic(), len(history)
+    for index in range(first, recipe.epochs):
+        mean_loss = _run_epoch(network, samples, recipe, loss, optimizer, index, checkpoint)
+        measured = (index + 1) % MEASURE_EVERY == 0 or index + 1 == recipe.epochs
+        percent = accuracy(network, samples.x_test, samples.y_test) if measured else None
+        rate = optimizer.param_groups[0]["lr"]
+        history.append(Epoch(index + 1, round(mean_loss, 6), round(rate, 8), percent))
+        _save(network, optimizer, history, checkpoint)
+        left = (time.monotonic() - started) / (index + 1 - first) * (recipe.epochs - index - 1)
+        progress(_line(history[-1], recipe.epochs, left), (index + 1) / recipe.epochs)
+    network.eval()
+    return tuple(history)
+
+
+def learning_rate(step: int, steps: int, peak: float) -> float:
+    """One cycle: from peak / 25 up along a cosine to `peak`, then down along one to peak / 10^4."""
+    rise = max(1, round(steps * _RISE))
+    if step < rise:
+        low, high, place = peak, peak / 25, 1 - (step + 1) / rise
+    else:
+        low, high, place = peak, peak / 1e4, (step + 1 - rise) / max(1, steps - rise)
+    return high + (low - high) * (1 + math.cos(math.pi * place)) / 2
+
+
+@contextmanager
+def repeatable(seed: int) -> Iterator[None]:
+    """Weights drawn from `seed`, deterministic algorithms, all processors; settings are as before
+    afterwards.
+    """
+    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(os.cpu_count() or 1)
+    torch.use_deterministic_algorithms(True)
+    torch.manual_seed(seed)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(strict)
+
+
+def seed_of(seed: int, *place: int | str) -> int:
+    """A seed of its own for each place of use, the same on every machine."""
+    text = "/".join(map(str, (seed, *place)))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
+
+
+def _run_epoch(
+    network: nn.Module,
+    samples: Samples,
+    recipe: Recipe,
+    loss: Loss,
+    optimizer: torch.optim.Optimizer,
+    index: int,
+    checkpoint: Path,
+) -> float:
+    """One pass over the training images; result: the mean loss."""
+    generator = torch.Generator().manual_seed(seed_of(recipe.seed, "epoch", index))
+    torch.manual_seed(seed_of(recipe.seed, "dropout", index))
+    network.train()
+    total = len(samples.y_train)
+    batches = max(1, total // recipe.batch)
+    order = torch.randperm(total, generator=generator)
+    sum_of_losses = 0.0
+    for place, chosen in enumerate(order[: batches * recipe.batch].split(recipe.batch)):
+        step, steps = index * batches + place, recipe.epochs * batches
+        rate = learning_rate(step, steps, recipe.learning_rate)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        x = augment(samples.x_train[chosen], recipe.augment, generator)
+        x = x.contiguous(memory_format=torch.channels_last)
+        value = loss(x, network(x), samples.y_train[chosen])
+        if not math.isfinite(number := value.item()):
+            raise _diverged(index, place, number, recipe, checkpoint)
+        optimizer.zero_grad()
+        value.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        sum_of_losses += number
+    return sum_of_losses / batches
+
+
+def _diverged(
+    index: int, place: int, value: float, recipe: Recipe, checkpoint: Path
+) -> TrainingDiverged:
+    kept = (
+        f"the state after epoch {index} is kept in '{checkpoint}'"
+        if checkpoint.exists()
+        else "there was no good state yet"
+    )
+    return TrainingDiverged(
+        f"training broke in epoch {index + 1}, step {place + 1}: the loss is {value}; {kept}. "
+        f"Look for bad images, or lower learning_rate (it is {recipe.learning_rate})"
+    )
+
+
+def _resume(network: nn.Module, optimizer: torch.optim.Optimizer, checkpoint: Path) -> list[Epoch]:
+    """Load the state that a stopped run left; result: the epochs that it had finished."""
+    if not checkpoint.exists():
+        return []
+    state = torch.load(checkpoint, weights_only=True)
+    network.load_state_dict(state["network"])
+    optimizer.load_state_dict(state["optimizer"])
+    return [Epoch(**epoch) for epoch in state["history"]]
+
+
+def _save(
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    history: list[Epoch],
+    checkpoint: Path,
+) -> None:
+    """Replace the checkpoint as a whole: a kill in the middle leaves the one before."""
+    fresh = checkpoint.with_suffix(".tmp")
+    state = {
+        "network": network.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "history": [asdict(epoch) for epoch in history],
+    }
+    torch.save(state, fresh)
+    fresh.replace(checkpoint)
+
+
+def _line(epoch: Epoch, epochs: int, seconds_left: float) -> str:
+    measured = f"  test {epoch.accuracy:.2f} %" if epoch.accuracy is not None else ""
+    left = f"  {seconds_left:.0f} s left" if epoch.epoch < epochs else ""
+    return f"epoch {epoch.epoch}/{epochs}  loss {epoch.loss:.4f}{measured}{left}"

@@ -1,0 +1,71 @@
+"""What training stages read and write: samples in, network and measurements out."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tinsmith.pipeline.config import ModelRef
+from tinsmith.pipeline.training.export import export_onnx
+from tinsmith.pipeline.training.loop import Epoch, Samples
+from tinsmith.pipeline.training.networks import Weights, accuracy, cost, load_weights, make_network
+
+_WEIGHTS = "weights.pt"
+
+
+def read_samples(folder: Path) -> Samples:
+    """The result of the stage `load` as tensors."""
+    with np.load(folder / "data.npz") as file:
+        tensors = {
+            name: torch.from_numpy(file[name])
+            for name in ("x_train", "y_train", "x_test", "y_test")
+        }
+        return Samples(**tensors, classes=int(file["classes"]))
+
+
+def sample_of(samples: Samples) -> Tensor:
+    """An input [1, C, H, W] of the right shape."""
+    return samples.x_test[:1].clone()
+
+
+def read_network(folder: Path, model: ModelRef, samples: Samples) -> nn.Module:
+    """A network that an earlier stage trained, with the widths that pruning may have left."""
+    network = make_network(model, sample_of(samples), samples.classes)
+    return load_weights(network, read_weights(folder / _WEIGHTS))
+
+
+def read_weights(path: Path) -> Weights:
+    weights: Weights = torch.load(path, weights_only=True)
+    return weights
+
+
+def write_network(
+    network: nn.Module,
+    samples: Samples,
+    out_dir: Path,
+    history: Sequence[Epoch],
+    **more: Any,
+) -> None:
+    """Write weights.pt, model.onnx and metrics.json: accuracy (percent of all test images),
+    test_samples, parameters, macs (total), layer_macs, epochs, and `more`.
+    """
+    sample = sample_of(samples)
+    network.eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    torch.save(network.state_dict(), out_dir / _WEIGHTS)
+    export_onnx(network, sample, out_dir / "model.onnx")
+    measured = cost(network, sample)
+    metrics = {
+        "accuracy": accuracy(network, samples.x_test, samples.y_test),
+        "test_samples": len(samples.y_test),
+        "parameters": measured.parameters,
+        "macs": measured.total_macs,
+        "layer_macs": measured.macs,
+        **more,
+        "epochs": [asdict(epoch) for epoch in history],
+    }
+    (out_dir / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
