@@ -409,7 +409,7 @@ class GraphBuilder:
 
         label = name or f"{op}_{len(self.nodes)}"
         ins = tuple(self.tensors[i] if i else None for i in inputs)
-        specs = OPS[op].infer(OpCall(label, attrs, ins, ()))
+        specs = OPS[op].infer(OpCall(label, attrs, ins, (), op))
         quants = list(quant) if isinstance(quant, (list, tuple)) else [quant] * len(specs)
         names = []
         for i, (spec, q) in enumerate(zip(specs, quants, strict=True)):

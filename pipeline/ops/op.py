@@ -39,6 +39,7 @@ class OpCall:
     attrs: Any
     inputs: tuple[Tensor | None, ...]
     outputs: tuple[Tensor, ...]
+    op: str = ""
 
     def input(self, i: int) -> Tensor:
         tensor = self.inputs[i]
@@ -99,7 +100,7 @@ class OpDef:
 
 
 def call_of(graph: Graph, node: Node) -> OpCall:
-    return OpCall(node.name, node.attrs, graph.ins(node), graph.outs(node))
+    return OpCall(node.name, node.attrs, graph.ins(node), graph.outs(node), node.op)
 
 
 __all__ = [

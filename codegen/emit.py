@@ -1,0 +1,322 @@
+"""Emission: a program to C sources, by templates. It knows no op by name.
+
+The same program gives the same bytes: no dates, no paths, no hashes of memory addresses.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import jinja2
+import numpy as np
+from numpy.typing import NDArray
+
+from tinsmith.codegen.kernels.packing import c_comment, c_identifier, shape_text
+from tinsmith.codegen.program import C_TYPES, BufferView, Constant, Program, Step
+from tinsmith.pipeline.graph import DType
+
+COLUMNS = 100
+HELPERS = ("high_multiply", "round_shift", "requantize_right", "requantize", "clamp")
+C_KEYWORDS = frozenset(
+    [
+        "auto",
+        "break",
+        "case",
+        "char",
+        "const",
+        "continue",
+        "default",
+        "do",
+        "double",
+        "else",
+        "enum",
+        "extern",
+        "float",
+        "for",
+        "goto",
+        "if",
+        "inline",
+        "int",
+        "long",
+        "register",
+        "restrict",
+        "return",
+        "short",
+        "signed",
+        "sizeof",
+        "static",
+        "struct",
+        "switch",
+        "typedef",
+        "union",
+        "unsigned",
+        "void",
+        "volatile",
+        "while",
+        "main",
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What `emit` makes. model: the files that a firmware compiles; weight_symbols: arrays in them
+    that count as weights."""
+
+    name: str
+    model: Mapping[str, str]
+    weight_symbols: frozenset[str]
+
+
+@dataclass(frozen=True)
+class _Function:
+    name: str
+    text: str
+
+
+def model_name(text: str) -> str:
+    """A C identifier for a model's public names, made of any text."""
+    name = c_identifier(text)[:48] or "model"
+    return f"{name}_model" if name in C_KEYWORDS else name
+
+
+def emit(program: Program, *, trace: bool = False) -> Sources:
+    """The model's C files.
+
+    trace: each step is followed by a call of `tinsmith_trace(step, data, bytes)`, which the harness of an
+    emulator defines; the memory plan and the kernels are the same.
+    """
+    env = _environment()
+    functions, calls = _functions(program, env)
+    kernels = "\n".join(f.text for f in functions)
+    context = {
+        "program": program,
+        "name": program.name,
+        "upper": program.name.upper(),
+        "generator": f"tinsmith {version('tinsmith')}",
+        "model": c_comment(program.graph.name),
+        "inputs": [_port(program.graph.tensors[n].name, v) for n, v in program.inputs],
+        "outputs": [_port(program.graph.tensors[n].name, v) for n, v in program.outputs],
+        "states": [_state(s.name, s.view, s.initial) for s in program.state],
+        "constants": [_array(c) for c in program.constants],
+        "helpers": _helpers(kernels, env),
+        "kernels": kernels,
+        "steps": [
+            {"summary": s.summary, "call": c, "index": i, "out": s.outs[0]}
+            for i, (s, c) in enumerate(zip(program.steps, calls, strict=True))
+        ],
+        "trace": trace,
+        "input_type": _common_type([v for _, v in program.inputs]),
+        "output_type": _common_type([v for _, v in program.outputs]),
+    }
+    files = {
+        f"{program.name}.h": env.get_template("model.h.j2").render(context),
+        f"{program.name}.c": env.get_template("model.c.j2").render(context),
+        f"{program.name}_weights.h": env.get_template("weights.h.j2").render(context),
+    }
+    weights = frozenset(c.name for c in program.constants if c.role == "weights")
+    return Sources(program.name, files, weights)
+
+
+def _environment() -> jinja2.Environment:
+    env = jinja2.Environment(
+        loader=jinja2.PackageLoader("tinsmith.codegen", "templates"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return env
+
+
+class _Fields:
+    """The fields of a kernel as its template sees them; remembers which were asked for."""
+
+    def __init__(self, fixed: Mapping[str, Any], shape: Mapping[str, Any]) -> None:
+        self._fixed, self._shape = fixed, shape
+        self.used: set[str] = set()
+
+    def __getattr__(self, field: str) -> Any:
+        if field in self._fixed:
+            return self._fixed[field]
+        self.used.add(field)
+        return self._shape[field]
+
+
+def _functions(program: Program, env: jinja2.Environment) -> tuple[list[_Function], list[str]]:
+    """The kernels' functions, each once, and the call of every step.
+
+    Steps share a function where template and fixed fields agree; shape fields that differ among them
+    become parameters.
+    """
+    groups: dict[str, list[Step]] = {}
+    for step in program.steps:
+        groups.setdefault(_key(step), []).append(step)
+    taken: set[str] = set()
+    functions: list[_Function] = []
+    call_by_key: dict[str, tuple[str, list[str]]] = {}
+    for key, steps in groups.items():
+        name, i = steps[0].kernel, 2
+        while name in taken:
+            name, i = f"{steps[0].kernel}_{i}", i + 1
+        taken.add(name)
+        text, parameters = _render(name, steps, env)
+        functions.append(_Function(name, text))
+        call_by_key[key] = (name, parameters)
+    calls = [_call(step, *call_by_key[_key(step)]) for step in program.steps]
+    return functions, calls
+
+
+def _key(step: Step) -> str:
+    fixed = json.dumps(step.plan.fixed, sort_keys=True, default=str)
+    pointers = ",".join(f"{p.ctype} {p.name}" for p in step.plan.pointers)
+    return f"{step.template}|{fixed}|{pointers}"
+
+
+def _render(name: str, steps: Sequence[Step], env: jinja2.Environment) -> tuple[str, list[str]]:
+    """The text of a function and the names of its integer parameters."""
+    plan = steps[0].plan
+    varying = [f for f in plan.shape if len({s.plan.shape[f] for s in steps}) > 1]
+    shape = {f: f if f in varying else v for f, v in plan.shape.items()}
+    fields = _Fields(plan.fixed, shape)
+    template = env.get_template(f"kernels/{steps[0].template}.c.j2")
+    template.render(fn=name, params="", k=fields)
+    parameters = [f for f in varying if f in fields.used]
+    declared = [f"{p.ctype} *{p.name}" for p in plan.pointers]
+    declared += [f"int32_t {f}" for f in parameters]
+    params = _wrap(declared, len(f"static void {name}("))
+    return template.render(fn=name, params=params, k=fields), parameters
+
+
+def _call(step: Step, function: str, parameters: Sequence[str]) -> str:
+    arguments = [_pointer(step, p.ctype, p.source) for p in step.plan.pointers]
+    arguments += [str(step.plan.shape[f]) for f in parameters]
+    return f"{function}({_wrap(arguments, len(function) + 5)});"
+
+
+def _wrap(items: Sequence[str], indent: int) -> str:
+    """Comma-separated items, broken before the line is full, continued at `indent`."""
+    lines = [""]
+    for i, item in enumerate(items):
+        text = item + (", " if i + 1 < len(items) else "")
+        if lines[-1] and indent + len(lines[-1]) + len(text) > COLUMNS:
+            lines.append("")
+        lines[-1] += text
+    return ("\n" + " " * indent).join(line.rstrip() for line in lines)
+
+
+def _pointer(step: Step, ctype: str, source: tuple[str, int]) -> str:
+    kind, index = source
+    if kind == "const":
+        return step.plan.constants[index].name
+    view = {"in": step.ins, "out": step.outs, "scratch": (step.scratch,)}[kind][index]
+    assert view is not None, step.node.name
+    return at(view, ctype)
+
+
+def at(view: BufferView, ctype: str) -> str:
+    """The C expression of a view's address as a pointer to `ctype`."""
+    place = f"&arena[{view.offset}]"
+    if ctype in ("int8_t", "const int8_t"):
+        return place
+    via = "const void *" if ctype.startswith("const") else "void *"
+    return f"({ctype} *)({via}){place}"
+
+
+def _helpers(kernels: str, env: jinja2.Environment) -> str:
+    """The inline helpers that the text calls, with those that they call, in the order of HELPERS."""
+    module: Any = env.get_template("helpers.c.j2").module
+    texts = {h: str(getattr(module, h)()).strip("\n") for h in HELPERS}
+    used: list[str] = []
+    body = kernels
+    for helper in reversed(HELPERS):
+        if re.search(rf"\b{helper}\(", body):
+            used.insert(0, texts[helper])
+            body += texts[helper]
+    return "\n\n".join(used)
+
+
+def _common_type(views: Sequence[BufferView]) -> str:
+    types = {C_TYPES[v.dtype] for v in views}
+    return types.pop() if len(types) == 1 else "void"
+
+
+def _port(tensor: str, view: BufferView) -> dict[str, Any]:
+    """What the header says of an input or output."""
+    meaning = ""
+    if view.quant is not None and len(view.quant.scale) == 1:
+        scale, zero = view.quant.scale[0], view.quant.zero_point[0]
+        sign, magnitude = ("+", -zero) if zero < 0 else ("-", zero)
+        meaning = f", real = {np.float32(scale)!s} * (q {sign} {magnitude})"
+    return {
+        "tensor": c_comment(tensor),
+        "view": view,
+        "ctype": C_TYPES[view.dtype],
+        "size": int(np.prod(view.shape, dtype=np.int64)),
+        "nbytes": view.nbytes,
+        "shape": shape_text(view.shape),
+        "meaning": meaning,
+        "scale": None if view.quant is None else f"{np.float32(view.quant.scale[0])!s}",
+        "zero_point": None if view.quant is None else view.quant.zero_point[0],
+        "address": at(view, C_TYPES[view.dtype]),
+        "const_address": at(view, f"const {C_TYPES[view.dtype]}"),
+    }
+
+
+def _state(name: str, view: BufferView, initial: NDArray[Any]) -> dict[str, Any]:
+    values = initial.reshape(-1)
+    uniform = bool(values.size) and bool(np.all(values == values[0]))
+    return {
+        "name": c_comment(name),
+        "c_name": c_identifier(name),
+        "ctype": C_TYPES[view.dtype],
+        "size": int(values.size),
+        "address": at(view, C_TYPES[view.dtype]),
+        "value": number(values[0], view.dtype) if uniform else None,
+        "rows": None if uniform else _rows(values, view.dtype),
+        "shape": shape_text(view.shape),
+    }
+
+
+def _array(constant: Constant) -> dict[str, Any]:
+    flat = constant.data.reshape(-1)
+    return {
+        "name": constant.name,
+        "ctype": constant.ctype,
+        "size": int(flat.size),
+        "comment": c_comment(constant.comment),
+        "rows": _rows(
+            flat, DType.of(flat) if flat.dtype.name in DType._value2member_map_ else None
+        ),
+        "nbytes": constant.nbytes,
+        "align": constant.align,
+    }
+
+
+def number(value: Any, dtype: DType | None) -> str:
+    """A C literal of a value."""
+    if dtype is DType.FLOAT32:
+        return f"{float(value).hex()}f"
+    if int(value) == -(1 << 31):
+        return "INT32_MIN"
+    return str(int(value)) + ("u" if int(value) >= 1 << 31 else "")
+
+
+def _rows(values: NDArray[Any], dtype: DType | None) -> list[str]:
+    """Literals in lines that stay within the columns."""
+    texts = [number(v, dtype) for v in values.tolist()]
+    if not texts:
+        return ["0"]
+    rows, row = [], "   "
+    for text in texts:
+        if len(row) + len(text) + 2 > COLUMNS:
+            rows.append(row)
+            row = "   "
+        row += f" {text},"
+    rows.append(row)
+    return rows

@@ -1,0 +1,41 @@
+"""The kernels: op x instruction set -> template and plan, in a table; an earlier entry wins."""
+
+from __future__ import annotations
+
+from tinsmith.codegen.kernels import elementwise, mac, movement
+from tinsmith.codegen.kernels.kernel import Kernel
+
+# Most specific first within an op; the entries for "c" are the plain C variants that always exist.
+KERNELS: tuple[Kernel, ...] = (
+    Kernel("conv2d_c", "conv2d", "c", "conv2d_c", mac.conv2d_plan),
+    Kernel("depthwise_conv2d_c", "depthwise_conv2d", "c", "depthwise_conv2d_c", mac.depthwise_plan),
+    Kernel("fully_connected_c", "fully_connected", "c", "fully_connected_c", mac.fully_connected_plan),
+    Kernel("add_c", "add", "c", "add_c", elementwise.add_plan),
+    Kernel("max_pool2d_c", "max_pool2d", "c", "max_pool2d_c", movement.pool_plan),
+    Kernel("average_pool2d_c", "average_pool2d", "c", "average_pool2d_c", movement.pool_plan),
+    Kernel("mean_c", "mean", "c", "mean_c", movement.mean_plan),
+    Kernel("pad_c", "pad", "c", "pad_c", movement.pad_plan),
+    Kernel("transpose_c", "transpose", "c", "transpose_c", movement.transpose_plan),
+    Kernel("relu_table", "relu", "c", "table", elementwise.table_plan),
+    Kernel("relu6_table", "relu6", "c", "table", elementwise.table_plan),
+    Kernel("softmax_c", "softmax", "c", "softmax_c", elementwise.softmax_plan),
+    Kernel(
+        "quantize_float", "quantize", "c", "quantize_float",
+        elementwise.quantize_float_plan, elementwise.is_float_source,
+    ),
+    Kernel(
+        "quantize_table", "quantize", "c", "table",
+        elementwise.table_plan, elementwise.is_byte_table,
+    ),
+    Kernel("requantize_c", "quantize", "c", "requantize_c", elementwise.requantize_plan, elementwise.is_integer),
+    Kernel("dequantize_c", "dequantize", "c", "dequantize_c", elementwise.dequantize_plan, elementwise.is_integer),
+)  # fmt: skip
+
+
+def kernels_of(op: str, isa: tuple[str, ...]) -> tuple[Kernel, ...]:
+    """The kernels of an op on a target, best first: by the target's order of sets, then the table's."""
+    found = [k for k in KERNELS if k.op == op and k.isa in isa]
+    return tuple(sorted(found, key=lambda k: isa.index(k.isa)))
+
+
+__all__ = ["KERNELS", "Kernel", "kernels_of"]

@@ -1,0 +1,213 @@
+"""Plans of the kernels that work element by element: add, tables of a single input, softmax, borders."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from tinsmith.codegen.kernels.packing import c_comment, c_identifier
+from tinsmith.codegen.program import C_TYPES, Constant, KernelPlan, Overlap, Pointer
+from tinsmith.pipeline.graph import DType
+from tinsmith.pipeline.ops import OPS, OpCall, add, quantize, softmax
+
+
+def in_order(input_bytes: int, output_bytes: int, count: int) -> Overlap:
+    """The trace of a kernel that reads element i, then writes element i, for i in order."""
+    i = np.arange(count, dtype=np.int64)
+    return Overlap(i * (input_bytes // count), (i + 1) * (output_bytes // count), True)
+
+
+def add_plan(call: OpCall) -> KernelPlan:
+    """Same shapes, or the second operand a single value."""
+    k = add.constants(call)
+    shape = {
+        "size": call.output.size,
+        "a_zero": k.zero_points[0], "a_m": k.multipliers[0].m, "a_shift": -k.multipliers[0].shift,
+        "b_zero": k.zero_points[1], "b_m": k.multipliers[1].m, "b_shift": -k.multipliers[1].shift,
+        "y_m": k.output.m, "y_shift": -k.output.shift if k.output.shift <= 0 else k.output.shift,
+        "y_zero": k.output_zero_point, "y_min": k.act_min, "y_max": k.act_max,
+        "left": k.left_shift,
+    }  # fmt: skip
+    whole = [i for i in (0, 1) if call.input(i).size == call.output.size]
+    fixed = {"right_only": k.output.shift <= 0, "steps": _broadcast_steps(call)}
+    pointers, constants = operands(call, ("a", "b"))
+    overlap = {
+        i: in_order(call.output.size, call.output.size, call.output.size)
+        for i in whole
+        if fixed["steps"] is None
+    }
+    return KernelPlan(fixed, shape, pointers, constants, 0, overlap)
+
+
+def operands(
+    call: OpCall, names: tuple[str, ...]
+) -> tuple[tuple[Pointer, ...], tuple[Constant, ...]]:
+    """Pointers to the inputs (constants are packed) and to the output `y`."""
+    pointers, constants = [], []
+    for i, name in enumerate(names):
+        tensor = call.input(i)
+        if tensor.data is None:
+            pointers.append(Pointer(f"const {C_TYPES[tensor.dtype]}", name, ("in", i)))
+            continue
+        source = ("const", len(constants))
+        pointers.append(Pointer(f"const {C_TYPES[tensor.dtype]}", name, source))
+        label = c_comment(call.name)
+        base = f"{c_identifier(call.name)}_{name}"
+        constants.append(
+            Constant(base, C_TYPES[tensor.dtype], tensor.data, f"{label}: constant operand")
+        )
+    pointers.append(Pointer(C_TYPES[call.output.dtype], "y", ("out", 0)))
+    return tuple(pointers), tuple(constants)
+
+
+def _broadcast_steps(call: OpCall) -> tuple[tuple[int, int, int], ...] | None:
+    """(extent, stride of a, stride of b) of each axis, merged where possible; None for equal shapes."""
+    a, b, y = call.input(0).shape, call.input(1).shape, call.output.shape
+    if a == b:
+        return None
+    rank = len(y)
+    strides = []
+    for shape in (a, b):
+        padded = (1,) * (rank - len(shape)) + shape
+        step, out = 1, []
+        for d in reversed(padded):
+            out.append(0 if d == 1 else step)
+            step *= d
+        strides.append(out[::-1])
+    axes: list[tuple[int, int, int]] = []
+    for extent, sa, sb in zip(y, *strides, strict=True):
+        if extent == 1:
+            continue
+        if axes and axes[-1][1] == sa * extent and axes[-1][2] == sb * extent:
+            axes[-1] = (axes[-1][0] * extent, sa, sb)
+        else:
+            axes.append((extent, sa, sb))
+    return tuple(axes) or ((1, 0, 0),)
+
+
+def is_byte_table(call: OpCall) -> bool:
+    """True for an op of one byte a value in and out, which a table of 256 bytes computes."""
+    return call.input(0).dtype.bytes == 1 and call.output.dtype.bytes == 1
+
+
+def table_plan(call: OpCall) -> KernelPlan:
+    """y[i] = table[x[i]]: the table is what the op's own definition gives for every value."""
+    values = np.arange(256, dtype=np.uint8).view(call.input(0).dtype.numpy)
+    flat = replace(
+        call,
+        inputs=(replace(call.input(0), shape=(256,)),),
+        outputs=(replace(call.output, shape=(256,)),),
+    )
+    table = OPS[call.op].run_int(flat, (values,))[0]
+    # Indexed by the byte as unsigned, so that int8 and uint8 inputs share one kernel.
+    constant = Constant(
+        f"{c_identifier(call.name)}_table",
+        C_TYPES[call.output.dtype],
+        table.reshape(-1),
+        f"{c_comment(call.name)}: {call.op} of every byte, indexed as unsigned",
+        role="table",
+    )
+    pointers = (
+        Pointer(f"const {C_TYPES[call.input(0).dtype]}", "x", ("in", 0)),
+        Pointer(C_TYPES[call.output.dtype], "y", ("out", 0)),
+        Pointer(f"const {C_TYPES[call.output.dtype]}", "table", ("const", 0)),
+    )
+    size = call.output.size
+    fixed = {"x_type": C_TYPES[call.input(0).dtype], "y_type": C_TYPES[call.output.dtype]}
+    return KernelPlan(
+        fixed, {"size": size}, pointers, (constant,), 0, {0: in_order(size, size, size)}
+    )
+
+
+def softmax_plan(call: OpCall) -> KernelPlan:
+    table = softmax.exp_table(call)
+    reach = int(np.max(np.nonzero(table)[0])) + 1  # beyond it the exponential is 0
+    constant = Constant(
+        f"{c_identifier(call.name)}_exp",
+        "int32_t",
+        table[:reach].astype(np.int32),
+        f"{c_comment(call.name)}: exp(-i * scale), Q31",
+        role="table",
+    )
+    depth = call.input(0).shape[-1]
+    rows = call.input(0).size // depth
+    pointers = (
+        Pointer("const int8_t", "x", ("in", 0)),
+        Pointer("int8_t", "y", ("out", 0)),
+        Pointer("const int32_t", "exp_table", ("const", 0)),
+    )
+    size = rows * depth
+    return KernelPlan(
+        {"sum_integer_bits": softmax.SUM_INTEGER_BITS},
+        {"rows": rows, "depth": depth, "reach": reach},
+        pointers,
+        (constant,),
+        0,
+        {0: in_order(size, size, size)},
+    )
+
+
+def quantize_float_plan(call: OpCall) -> KernelPlan:
+    """float32 to an integer type."""
+    y = call.output
+    low, high = np.iinfo(y.dtype.numpy).min, np.iinfo(y.dtype.numpy).max
+    size = y.size
+    return KernelPlan(
+        {"y_type": C_TYPES[y.dtype], "scale": float(y.scale).hex()},
+        {"size": size, "y_zero": y.zero_point, "y_min": int(low), "y_max": int(high)},
+        (
+            Pointer("const float", "x", ("in", 0)),
+            Pointer(C_TYPES[y.dtype], "y", ("out", 0)),
+        ),
+        (),
+        0,
+        {0: in_order(4 * size, y.dtype.bytes * size, size)},
+    )
+
+
+def dequantize_plan(call: OpCall) -> KernelPlan:
+    x = call.input(0)
+    return KernelPlan(
+        {"x_type": C_TYPES[x.dtype], "scale": float(x.scale).hex()},
+        {"size": x.size, "x_zero": x.zero_point},
+        (
+            Pointer(f"const {C_TYPES[x.dtype]}", "x", ("in", 0)),
+            Pointer("float", "y", ("out", 0)),
+        ),
+    )
+
+
+def requantize_plan(call: OpCall) -> KernelPlan:
+    """Integers to another integer type and scale, where a table of bytes does not serve."""
+    m = quantize.requantize_multiplier(call)
+    x, y = call.input(0), call.output
+    info = np.iinfo(y.dtype.numpy)
+    right_only = m.shift <= 0
+    return KernelPlan(
+        {"x_type": C_TYPES[x.dtype], "y_type": C_TYPES[y.dtype], "right_only": right_only},
+        {
+            "size": x.size,
+            "x_zero": x.zero_point,
+            "y_zero": y.zero_point,
+            "m": m.m,
+            "shift": -m.shift if right_only else m.shift,
+            "y_min": int(info.min),
+            "y_max": int(info.max),
+        },  # fmt: skip
+        (
+            Pointer(f"const {C_TYPES[x.dtype]}", "x", ("in", 0)),
+            Pointer(C_TYPES[y.dtype], "y", ("out", 0)),
+        ),
+        (),
+        0,
+        {0: in_order(x.nbytes, y.nbytes, x.size)},
+    )
+
+
+def is_float_source(call: OpCall) -> bool:
+    return call.input(0).dtype is DType.FLOAT32
+
+
+def is_integer(call: OpCall) -> bool:
+    return call.input(0).dtype in (DType.INT8, DType.UINT8, DType.INT16)

@@ -1,0 +1,33 @@
+"""What a kernel is: one entry of the table KERNELS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tinsmith.codegen.program import KernelPlan
+from tinsmith.pipeline.graph import DType
+from tinsmith.pipeline.ops import OpCall
+
+
+def is_int8(call: OpCall) -> bool:
+    """True where the activations are int8: what kernels take unless they say otherwise."""
+    return call.input(0).dtype is DType.INT8 and call.output.dtype is DType.INT8
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A way to compute an op on an instruction set.
+
+    template: file in templates/kernels, without .c.j2.
+    when: whether the kernel can compute this call; an earlier entry of the table wins.
+    plan: constants, parameters, scratch and overlap for this call.
+    """
+
+    name: str
+    op: str
+    isa: str
+    template: str
+    plan: Callable[[OpCall], KernelPlan]
+    when: Callable[[OpCall], bool] = is_int8
+

@@ -1,0 +1,156 @@
+"""Plans of the plain C kernels that multiply and accumulate: conv2d, depthwise_conv2d, fully_connected."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinsmith.codegen.kernels.packing import (
+    c_comment,
+    c_identifier,
+    mac_arrays,
+    mac_constants,
+    shape_text,
+)
+from tinsmith.codegen.program import Constant, KernelPlan, Overlap, Pointer
+from tinsmith.pipeline.ops import OpCall, conv2d, depthwise_conv2d, fully_connected
+from tinsmith.pipeline.ops.mac import Requant
+
+INT32_SAFE = (1 << 31) - 1
+
+
+def mac_fixed(bound: int, right_only: bool) -> dict[str, object]:
+    """What decides the arithmetic: whether sums may wrap, whether shifts go right only."""
+    return {"wraps": bound > INT32_SAFE, "right_only": right_only}
+
+
+def clamp_fields(requant: Requant) -> dict[str, int]:
+    return {
+        "y_zero": requant.output_zero_point,
+        "y_min": requant.act_min,
+        "y_max": requant.act_max,
+    }
+
+
+MAC_POINTERS = (
+    Pointer("const int8_t", "x", ("in", 0)),
+    Pointer("int8_t", "y", ("out", 0)),
+)
+REQUANT_POINTERS = (
+    Pointer("const int32_t", "bias", ("const", 1)),
+    Pointer("const int32_t", "multiplier", ("const", 2)),
+    Pointer("const int8_t", "shift", ("const", 3)),
+)
+WEIGHTS_POINTER = Pointer("const int8_t", "weights", ("const", 0))
+SCRATCH_POINTER = Pointer("int8_t", "column", ("scratch", 0))
+
+
+def weights_constant(call: OpCall, w: NDArray[np.int8], layout: str) -> Constant:
+    name = f"{c_identifier(call.name)}_weights"
+    return Constant(
+        name, "int8_t", w, f"{c_comment(call.name)}: weights {shape_text(w.shape)}, {layout}"
+    )
+
+
+def bias_of(call: OpCall) -> NDArray[np.generic] | None:
+    bias = call.optional(2)
+    return None if bias is None else bias.value()
+
+
+def window_fields(call: OpCall, kernel: tuple[int, int]) -> dict[str, int]:
+    """Sizes, strides, dilation and padding of an op that slides a window over NHWC."""
+    _, ih, iw, ic = call.input(0).shape
+    _, oh, ow, oc = call.output.shape
+    a = call.attrs
+    dilation = getattr(a, "dilation", (1, 1))
+    return {
+        "in_h": ih, "in_w": iw, "in_c": ic, "out_h": oh, "out_w": ow, "out_c": oc,
+        "kernel_h": kernel[0], "kernel_w": kernel[1], "stride_h": a.stride[0], "stride_w": a.stride[1],
+        "dilation_h": dilation[0], "dilation_w": dilation[1], "pad_top": a.pads[0], "pad_left": a.pads[2],
+    }  # fmt: skip
+
+
+def window_overlap(call: OpCall, *, reads_first: bool) -> Overlap:
+    """The access trace of a kernel that makes output pixels in order, each from its window of the input.
+
+    The lowest byte that pixel (oy, ox) reads is that of its window's first row and column inside the
+    image. n counts images one after another.
+    """
+    n, ih, iw, ic = call.input(0).shape
+    _, oh, ow, oc = call.output.shape
+    a = call.attrs
+    iy = np.clip(np.arange(oh) * a.stride[0] - a.pads[0], 0, ih - 1)
+    ix = np.clip(np.arange(ow) * a.stride[1] - a.pads[2], 0, iw - 1)
+    image = ((iy[:, None] * iw + ix[None, :]) * ic).reshape(-1)
+    low = (np.arange(n)[:, None] * (ih * iw * ic) + image[None, :]).reshape(-1)
+    later = np.minimum.accumulate(low[::-1])[::-1]
+    high = (np.arange(n * oh * ow) + 1) * oc
+    return Overlap(later.astype(np.int64), high.astype(np.int64), reads_first)
+
+
+def conv2d_plan(call: OpCall) -> KernelPlan:
+    """Column kernel: the window is gathered into scratch, then every channel is a dot product."""
+    w = call.input(1).value()
+    oc, kh, kw, ic = w.shape
+    requant = conv2d.requant(call)
+    k = mac_constants(w.reshape(oc, -1), bias_of(call), requant)
+    groups = call.input(0).shape[3] // ic
+    pointwise = (kh, kw) == (1, 1) and groups == 1 and not any(call.attrs.pads)
+    fields = window_fields(call, (kh, kw))
+    fields |= {
+        "group_in_c": ic,
+        "group_out_c": oc // groups,
+        "taps": kh * kw * ic,
+        "x_zero": requant.input_zero_point,
+    }
+    fields |= {"images": call.input(0).shape[0]} | clamp_fields(requant)
+    fixed = mac_fixed(k.acc_bound, k.right_only) | {
+        "grouped": groups > 1,
+        "pointwise": pointwise,
+        "padded": any(call.attrs.pads),
+    }
+    pointers = (*MAC_POINTERS, WEIGHTS_POINTER, *REQUANT_POINTERS)
+    if not pointwise:
+        pointers = (*pointers, SCRATCH_POINTER)
+    return KernelPlan(
+        fixed,
+        fields,
+        pointers,
+        (weights_constant(call, w, "output, height, width, input channel"), *mac_arrays(call, k)),
+        0 if pointwise else kh * kw * ic,
+        # Groups gather again for each group, after channels of the pixel have been written.
+        {0: window_overlap(call, reads_first=not pointwise and groups == 1)},
+    )
+
+
+def depthwise_plan(call: OpCall) -> KernelPlan:
+    w = call.input(1).value()
+    _, kh, kw, oc = w.shape
+    requant = depthwise_conv2d.requant(call)
+    k = mac_constants(w.reshape(kh * kw, oc).T, bias_of(call), requant)
+    fields = window_fields(call, (kh, kw))
+    fields |= {"depth": oc // call.input(0).shape[3], "x_zero": requant.input_zero_point}
+    fields |= {"images": call.input(0).shape[0]} | clamp_fields(requant)
+    fixed = mac_fixed(k.acc_bound, k.right_only) | {"padded": any(call.attrs.pads)}
+    return KernelPlan(
+        fixed,
+        fields,
+        (*MAC_POINTERS, WEIGHTS_POINTER, *REQUANT_POINTERS),
+        (weights_constant(call, w, "height, width, channel"), *mac_arrays(call, k)),
+        0,
+        {0: window_overlap(call, reads_first=False)},
+    )
+
+
+def fully_connected_plan(call: OpCall) -> KernelPlan:
+    w = call.input(1).value()
+    outputs, inputs = w.shape
+    requant = fully_connected.requant(call)
+    k = mac_constants(w, bias_of(call), requant)
+    fields = {"rows": call.input(0).size // inputs, "inputs": inputs, "outputs": outputs}
+    return KernelPlan(
+        mac_fixed(k.acc_bound, k.right_only),
+        fields | clamp_fields(requant),
+        (*MAC_POINTERS, WEIGHTS_POINTER, *REQUANT_POINTERS),
+        (weights_constant(call, w, "output, input"), *mac_arrays(call, k)),
+    )

@@ -1,0 +1,101 @@
+"""Plans of the kernels that pool, reduce and move values: pools, mean, pad, transpose."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tinsmith.codegen.kernels.mac import MAC_POINTERS, window_fields, window_overlap
+from tinsmith.codegen.program import C_TYPES, KernelPlan, Pointer
+from tinsmith.pipeline import numerics
+from tinsmith.pipeline.graph import Tensor
+from tinsmith.pipeline.ops import OpCall, mean, pad
+
+MAX_RANK = 5
+
+
+def pool_plan(call: OpCall) -> KernelPlan:
+    low, high = numerics.activation_range(call.attrs.activation, call.output)
+    fields = window_fields(call, call.attrs.kernel)
+    del fields["dilation_h"], fields["dilation_w"], fields["out_c"]
+    fields |= {"images": call.input(0).shape[0], "y_min": low, "y_max": high}
+    fixed = {"clamped": (low, high) != numerics.integer_range(call.output.dtype)}
+    overlap = {0: window_overlap(call, reads_first=False)}
+    return KernelPlan(fixed, fields, MAC_POINTERS, (), 0, overlap)
+
+
+def mean_plan(call: OpCall) -> KernelPlan:
+    """The input as [outer, reduced, inner] where the reduced axes are adjacent, else by strides."""
+    m = mean.multiplier(call)
+    x, y = call.input(0), call.output
+    count = mean.count(call)
+    kept = [(d, s) for i, (d, s) in enumerate(_axes(x.shape)) if i not in call.attrs.axes]
+    reduced = [(d, s) for i, (d, s) in enumerate(_axes(x.shape)) if i in call.attrs.axes]
+    fixed = {
+        "kept": merge_axes(kept), "reduced": merge_axes(reduced), "right_only": m.shift <= 0,
+    }  # fmt: skip
+    low, high = numerics.integer_range(y.dtype)
+    fields = {
+        "offset": -x.zero_point * count, "m": m.m, "shift": -m.shift if m.shift <= 0 else m.shift,
+        "y_zero": y.zero_point, "y_min": low, "y_max": high,
+    }  # fmt: skip
+    return KernelPlan(fixed, fields, MAC_POINTERS)
+
+
+def _axes(shape: tuple[int, ...]) -> list[tuple[int, int]]:
+    """(extent, stride in elements) of each axis of a dense tensor."""
+    strides = [int(np.prod(shape[i + 1 :], dtype=np.int64)) for i in range(len(shape))]
+    return list(zip(shape, strides, strict=True))
+
+
+def merge_axes(axes: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """The same walk with fewer loops: axes of extent 1 dropped, adjacent ones joined."""
+    merged: list[tuple[int, int]] = []
+    for extent, stride in axes:
+        if extent == 1:
+            continue
+        if merged and merged[-1][1] == stride * extent:
+            merged[-1] = (merged[-1][0] * extent, stride)
+        else:
+            merged.append((extent, stride))
+    return tuple(merged) or ((1, 0),)
+
+
+def transpose_plan(call: OpCall) -> KernelPlan:
+    """The output in order, the input by strides."""
+    x = call.input(0)
+    axes = _axes(x.shape)
+    walk = merge_axes([axes[p] for p in call.attrs.perm])
+    return KernelPlan({"walk": walk, "type": C_TYPES[x.dtype]}, {}, copy_pointers(call))
+
+
+def copy_plan(tensor: Tensor) -> KernelPlan:
+    """A tensor's bytes from one place to another."""
+    ctype = C_TYPES[tensor.dtype]
+    pointers = (
+        Pointer(f"const {ctype}", "x", ("in", 0)),
+        Pointer(ctype, "y", ("out", 0)),
+    )
+    return KernelPlan({"type": ctype}, {"size": tensor.size}, pointers)
+
+
+def copy_pointers(call: OpCall) -> tuple[Pointer, ...]:
+    ctype = C_TYPES[call.input(0).dtype]
+    return (
+        Pointer(f"const {ctype}", "x", ("in", 0)),
+        Pointer(ctype, "y", ("out", 0)),
+    )
+
+
+def pad_plan(call: OpCall) -> KernelPlan:
+    """The border everywhere, then the input's rows into the middle."""
+    x, y = call.input(0), call.output
+    strides = [s for _, s in _axes(y.shape)]
+    start = sum(before * s for (before, _), s in zip(call.attrs.pads, strides, strict=True))
+    walk = merge_axes(list(zip(x.shape, strides, strict=True)))
+    if walk[-1][1] != 1:
+        walk = (*walk, (1, 1))
+    fixed = {"walk": walk[:-1], "type": C_TYPES[x.dtype]}
+    fields = {
+        "row": walk[-1][0], "start": start, "y_size": y.size, "border": pad.border(call),
+    }  # fmt: skip
+    return KernelPlan(fixed, fields, copy_pointers(call))

@@ -1,0 +1,263 @@
+"""Lowering: an int8 graph to a program, for an instruction set and an objective.
+
+Kernel choice, order and memory plan belong together: the plan depends on each kernel's scratch and on how
+far its output may lie over its input, so a kernel is chosen with its plan at hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from tinsmith.codegen import memory
+from tinsmith.codegen.kernels import Kernel, kernels_of
+from tinsmith.codegen.kernels.movement import copy_plan
+from tinsmith.codegen.kernels.packing import c_comment, shape_text
+from tinsmith.codegen.program import (
+    BufferView,
+    Constant,
+    KernelPlan,
+    Program,
+    StateView,
+    Step,
+    verify,
+)
+from tinsmith.pipeline.errors import UnsupportedModel
+from tinsmith.pipeline.graph import DType, Graph, Node, Tensor
+from tinsmith.pipeline.ops import call_of
+
+OBJECTIVES = ("balanced", "time", "size", "ram")
+
+
+@dataclass(frozen=True)
+class LowerOptions:
+    """objective: one of OBJECTIVES. preserve_inputs: inputs are not overwritten during a run."""
+
+    objective: str = "balanced"
+    preserve_inputs: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class _Choice:
+    node: Node
+    kernel: str
+    template: str
+    plan: KernelPlan
+
+
+def lower(
+    graph: Graph, name: str, isa: Sequence[str], options: LowerOptions | None = None
+) -> Program:
+    """The program of a quantized graph. UnsupportedModel lists all that has no kernel."""
+    options = options or LowerOptions()
+    alias = _aliases(graph)
+    _check_lowerable(graph, tuple(isa), alias)
+    choices = [
+        _choose(graph, node, tuple(isa), options) for node in graph.nodes if node.op != "reshape"
+    ]
+    choices += _state_updates(graph, alias)
+    choices = _unique_constants(choices)
+    lives, overlaps = _lives(graph, choices, alias, options)
+    plan = memory.plan_memory(lives, overlaps)
+    offsets = {p.name: p.offset for p in plan.placed}
+
+    def view(tensor: str) -> BufferView:
+        t = graph.tensors[tensor]
+        return BufferView(offsets[alias.get(tensor, tensor)], t.nbytes, t.dtype, t.shape, t.quant)
+
+    program = Program(
+        name,
+        graph,
+        tuple(isa),
+        options.objective,
+        tuple(_step(graph, c, i, view, offsets) for i, c in enumerate(choices)),
+        tuple((t, view(t)) for t in graph.inputs),
+        tuple((t, view(t)) for t in graph.outputs),
+        tuple(StateView(s.name, view(s.tensor), s.initial) for s in graph.state),
+        plan.placed,
+        plan.arena_bytes,
+        plan.lower_bound,
+        options.preserve_inputs,
+    )
+    return verify(program)
+
+
+def _aliases(graph: Graph) -> dict[str, str]:
+    """Tensors that live in another's buffer: outputs of reshape."""
+    alias: dict[str, str] = {}
+    for node in graph.nodes:
+        if node.op == "reshape":
+            alias[node.outputs[0]] = alias.get(node.inputs[0], node.inputs[0])
+    return alias
+
+
+def _check_lowerable(graph: Graph, isa: tuple[str, ...], alias: Mapping[str, str]) -> None:
+    reasons = []
+    for node in graph.nodes:
+        call = call_of(graph, node)
+        if node.op == "reshape":
+            if call.input(0).is_constant:
+                reasons.append(f"reshape '{node.name}': its input is a constant; fold it first")
+            continue
+        if not any(k.when(call) for k in kernels_of(node.op, isa)):
+            kinds = [t.dtype.value for t in (*call.inputs[:1], *call.outputs[:1]) if t]
+            hint = "quantize the model first" if "float32" in kinds else "see `tinsmith ops`"
+            reasons.append(f"{node.op} '{node.name}': no kernel for {' to '.join(kinds)}; {hint}")
+    states = {alias.get(s.tensor, s.tensor) for s in graph.state}
+    for name in graph.outputs:
+        if graph.tensors[alias.get(name, name)].is_constant:
+            reasons.append(f"output '{name}' is a constant; leave it out of the model's outputs")
+        if alias.get(name, name) in states:
+            reasons.append(f"output '{name}' is the state of the step before; copy it by an op")
+    if reasons:
+        raise UnsupportedModel(
+            f"the model '{graph.name}' can't be generated:\n  " + "\n  ".join(reasons)
+        )
+
+
+def _choose(graph: Graph, node: Node, isa: tuple[str, ...], options: LowerOptions) -> _Choice:
+    call = call_of(graph, node)
+    kernel: Kernel = next(k for k in kernels_of(node.op, isa) if k.when(call))
+    return _Choice(node, kernel.name, kernel.template, kernel.plan(call))
+
+
+def _state_updates(graph: Graph, alias: Mapping[str, str]) -> list[_Choice]:
+    """Copies of the next state into the state's place, after all else; none reads what one overwrote."""
+    root = {s.name: (alias.get(s.next, s.next), alias.get(s.tensor, s.tensor)) for s in graph.state}
+    todo = {name: pair for name, pair in root.items() if pair[0] != pair[1]}
+    updates = []
+    while todo:
+        free = [n for n, (_, to) in todo.items() if all(to != src for src, _ in todo.values())]
+        if not free:
+            raise UnsupportedModel(
+                f"state variables {', '.join(sorted(todo))} exchange their values; "
+                "this is not supported: pass one of them through an op"
+            )
+        name = free[0]
+        source, target = todo.pop(name)
+        node = Node(f"{name} update", "assign", (source,), (target,))
+        updates.append(_Choice(node, "copy_c", "copy_c", copy_plan(graph.tensors[source])))
+    return updates
+
+
+def _unique_constants(choices: Sequence[_Choice]) -> list[_Choice]:
+    """The same choices with no constant's name twice: layer names may differ by punctuation only."""
+    taken: set[str] = set()
+    renamed = []
+    for choice in choices:
+        constants: list[Constant] = []
+        for constant in choice.plan.constants:
+            name, i = constant.name, 2
+            while name in taken:
+                name, i = f"{constant.name}_{i}", i + 1
+            taken.add(name)
+            constants.append(replace(constant, name=name))
+        plan = replace(choice.plan, constants=tuple(constants))
+        renamed.append(replace(choice, plan=plan))
+    return renamed
+
+
+def _lives(
+    graph: Graph, choices: Sequence[_Choice], alias: Mapping[str, str], options: LowerOptions
+) -> tuple[list[memory.Life], list[memory.MayOverlap]]:
+    first: dict[str, int] = {}
+    last: dict[str, int] = {}
+    end = len(choices)
+    for name in (*graph.inputs, *(s.tensor for s in graph.state)):
+        root = alias.get(name, name)
+        first[root] = last[root] = -1
+    for i, choice in enumerate(choices):
+        for name in choice.node.inputs:
+            root = alias.get(name, name)
+            if name and not graph.tensors[root].is_constant:
+                last[root] = i
+        for name in choice.node.outputs:
+            root = alias.get(name, name)
+            first.setdefault(root, i)
+            last[root] = max(last.get(root, i), i)
+    kept = [*graph.outputs, *(s.tensor for s in graph.state)]
+    kept += graph.inputs if options.preserve_inputs else ()
+    for name in kept:
+        last[alias.get(name, name)] = end
+    lives = [memory.Life(n, graph.tensors[n].nbytes, first[n], last[n]) for n in first]
+    overlaps = []
+    for i, choice in enumerate(choices):
+        if choice.plan.scratch_bytes:
+            scratch = f"scratch of {choice.node.name}"
+            lives.append(memory.Life(scratch, choice.plan.scratch_bytes, i, i))
+        overlaps += _overlaps(graph, choice, i, alias, first, last)
+    return lives, overlaps
+
+
+def _overlaps(
+    graph: Graph,
+    choice: _Choice,
+    step: int,
+    alias: Mapping[str, str],
+    first: Mapping[str, int],
+    last: Mapping[str, int],
+) -> list[memory.MayOverlap]:
+    """The overlaps that the kernel allows between its first output and inputs that die here."""
+    out = alias.get(choice.node.outputs[0], choice.node.outputs[0])
+    if first[out] != step or choice.plan.overlap is None:
+        return []
+    limits: dict[str, int | None] = {}
+    for i, name in enumerate(choice.node.inputs):
+        root = alias.get(name, name)
+        if not name or graph.tensors[root].is_constant or last[root] != step:
+            continue
+        rule = choice.plan.overlap.get(i)
+        delta = None if rule is None else rule.max_delta()
+        # A tensor read twice is bound by the stricter of the two uses.
+        if root in limits:
+            known = limits[root]
+            delta = None if known is None or delta is None else min(known, delta)
+        limits[root] = delta
+    return [memory.MayOverlap(root, out, d) for root, d in limits.items() if d is not None]
+
+
+def _step(
+    graph: Graph,
+    choice: _Choice,
+    index: int,
+    view: Callable[[str], BufferView],
+    offsets: Mapping[str, int],
+) -> Step:
+    node, plan = choice.node, choice.plan
+    scratch = None
+    if plan.scratch_bytes:
+        at = offsets[f"scratch of {node.name}"]
+        scratch = BufferView(at, plan.scratch_bytes, DType.INT8, (plan.scratch_bytes,), None)
+    ins = tuple(None if not n or graph.tensors[n].is_constant else view(n) for n in node.inputs)
+    outs = tuple(view(n) for n in node.outputs)
+    return Step(
+        node, choice.kernel, choice.template, plan, ins, outs, scratch, _summary(graph, node)
+    )
+
+
+def _summary(graph: Graph, node: Node) -> str:
+    """`name: op [in] -> [out], attributes`, fit for a comment."""
+    sources = [graph.tensors[n] for n in node.inputs if n and not graph.tensors[n].is_constant]
+    shapes = " + ".join(shape_text(t.shape) for t in sources)
+    text = f"{node.name}: {node.op} {shapes} -> {shape_text(graph.tensors[node.outputs[0]].shape)}"
+    for label, value in _attributes(node, sources):
+        text += f", {label} {value}"
+    return c_comment(text)
+
+
+def _attributes(node: Node, sources: Sequence[Tensor]) -> list[tuple[str, str]]:
+    a = node.attrs
+    found = []
+    if hasattr(a, "kernel"):
+        found.append(("window", f"{a.kernel[0]}x{a.kernel[1]}"))
+    if hasattr(a, "stride"):
+        found.append(("stride", f"{a.stride[0]}x{a.stride[1]}"))
+    if getattr(a, "dilation", (1, 1)) != (1, 1):
+        found.append(("dilation", f"{a.dilation[0]}x{a.dilation[1]}"))
+    pads = getattr(a, "pads", ())
+    if len(pads) == 4 and all(isinstance(p, int) for p in pads) and any(pads):
+        found.append(("pad", ",".join(str(p) for p in pads)))
+    activation = getattr(a, "activation", None)
+    if activation is not None and activation.value != "none":
+        found.append(("fused", activation.value))
+    return found

@@ -1,0 +1,241 @@
+"""The Program IR: kernel calls in order over views of one arena.
+
+A program is what a graph becomes for one instruction set: every tensor has a place, every node a kernel
+with its constants packed. `verify` proves that no byte is overwritten before its last read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinsmith.pipeline.graph import Array, DType, Graph, Node, QuantParams, Shape
+
+C_TYPES: Mapping[DType, str] = {
+    DType.FLOAT32: "float",
+    DType.INT8: "int8_t",
+    DType.UINT8: "uint8_t",
+    DType.INT16: "int16_t",
+    DType.INT32: "int32_t",
+    DType.INT64: "int64_t",
+    DType.BOOL: "uint8_t",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Constant:
+    """An array in flash. name is a C identifier, unique in the program; comment is one line.
+
+    align: bytes, 0 for that of the type. role: "weights" counts as weights (also biases and requantization constants); "table" as code.
+    """
+
+    name: str
+    ctype: str
+    data: Array
+    comment: str
+    role: str = "weights"
+    align: int = 0
+
+    @property
+    def nbytes(self) -> int:
+        return int(self.data.nbytes)
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """A pointer argument of a kernel. source: ("in", i), ("out", i), ("scratch", 0), ("const", i)."""
+
+    ctype: str
+    name: str
+    source: tuple[str, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Overlap:
+    """How a kernel's output may lie over one of its inputs.
+
+    The kernel works through `units` in order. read_low[u] is the lowest input byte that unit u or a later
+    one still reads; write_high[u] is one past the highest output byte written by units up to u.
+    reads_first: unit u reads all of its input before it writes anything.
+    """
+
+    read_low: NDArray[np.int64]
+    write_high: NDArray[np.int64]
+    reads_first: bool
+
+    def max_delta(self) -> int:
+        """The greatest (output offset - input offset) that is safe; placing it lower is safe as well."""
+        if self.reads_first:
+            if len(self.read_low) < 2:
+                return 1 << 40
+            return int((self.read_low[1:] - self.write_high[:-1]).min())
+        return int((self.read_low - self.write_high).min())
+
+
+@dataclass(frozen=True, eq=False)
+class KernelPlan:
+    """What a kernel needs for one node.
+
+    fixed: what the text of the function depends on (part of its identity).
+    shape: integers that are printed as literals where all calls of the function agree, and become
+        parameters where they differ.
+    overlap: by input index, how the first output may lie over that input.
+    """
+
+    fixed: Mapping[str, Any]
+    shape: Mapping[str, int]
+    pointers: tuple[Pointer, ...]
+    constants: tuple[Constant, ...] = ()
+    scratch_bytes: int = 0
+    overlap: Mapping[int, Overlap] | None = None
+
+
+@dataclass(frozen=True)
+class BufferView:
+    """A tensor's place in the arena."""
+
+    offset: int
+    nbytes: int
+    dtype: DType
+    shape: Shape
+    quant: QuantParams | None
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One kernel call. ins is None where an input is a constant that the plan has packed.
+
+    kernel: name of the table entry. isa: the instruction set it is written for.
+    """
+
+    node: Node
+    kernel: str
+    template: str
+    plan: KernelPlan
+    ins: tuple[BufferView | None, ...]
+    outs: tuple[BufferView, ...]
+    scratch: BufferView | None
+    summary: str
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A buffer's life: bytes [offset, offset + nbytes) from step `first` to step `last`."""
+
+    name: str
+    offset: int
+    nbytes: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, eq=False)
+class StateView:
+    """A persistent place in the arena, and what reset writes there."""
+
+    name: str
+    view: BufferView
+    initial: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """A lowered graph. inputs and outputs are (tensor name, view), in the graph's order."""
+
+    name: str
+    graph: Graph
+    isa: tuple[str, ...]
+    objective: str
+    steps: tuple[Step, ...]
+    inputs: tuple[tuple[str, BufferView], ...]
+    outputs: tuple[tuple[str, BufferView], ...]
+    state: tuple[StateView, ...]
+    buffers: tuple[Placed, ...]
+    arena_bytes: int
+    arena_lower_bound: int
+    inputs_preserved: bool = False
+
+    @property
+    def constants(self) -> tuple[Constant, ...]:
+        return tuple(c for step in self.steps for c in step.plan.constants)
+
+    @property
+    def weight_bytes(self) -> int:
+        return sum(c.nbytes for c in self.constants if c.role == "weights")
+
+    @property
+    def kernels(self) -> Mapping[str, str]:
+        """Layer name -> kernel variant."""
+        return {step.node.name: step.kernel for step in self.steps}
+
+
+def verify(program: Program) -> Program:
+    """The program itself where no step reads a byte that another has overwritten; asserts otherwise.
+
+    Walks the steps with the owner of every arena byte, apart from the planner's reasoning.
+    """
+    owner = np.full(program.arena_bytes, -1, np.int64)
+    ids: dict[str, int] = {}
+
+    def claim(name: str, view: BufferView) -> None:
+        assert view.offset >= 0, name
+        assert view.offset + view.nbytes <= program.arena_bytes, name
+        owner[view.offset : view.offset + view.nbytes] = ids.setdefault(name, len(ids))
+
+    def check(name: str, view: BufferView, where: str) -> None:
+        held = owner[view.offset : view.offset + view.nbytes]
+        assert np.all(held == ids.get(name, -2)), (
+            f"{where}: '{name}' is overwritten before it is read"
+        )
+
+    alias = _aliases(program.graph)
+    for name, view in program.inputs:
+        claim(alias.get(name, name), view)
+    for var, state in zip(program.graph.state, program.state, strict=True):
+        claim(alias.get(var.tensor, var.tensor), state.view)
+    for step in program.steps:
+        _verify_step(step, alias, claim, check)
+    for name, view in program.outputs:
+        if program.graph.tensors[name].data is None:
+            check(alias.get(name, name), view, "the end")
+    return program
+
+
+def _verify_step(step: Step, alias: Mapping[str, str], claim: Any, check: Any) -> None:
+    names = [alias.get(n, n) for n in step.node.inputs]
+    for name, view in zip(names, step.ins, strict=True):
+        if view is not None:
+            check(name, view, step.node.name)
+    if step.scratch is not None:
+        claim(f"scratch of {step.node.name}", step.scratch)
+        for name, view in zip(names, step.ins, strict=True):
+            if view is not None:
+                check(name, view, f"scratch of {step.node.name}")
+    for i, view in enumerate(step.ins):
+        for out_index, out in enumerate(step.outs):
+            if view is None or _disjoint(view, out):
+                continue
+            rule = (step.plan.overlap or {}).get(i) if out_index == 0 else None
+            assert rule is not None, f"{step.node.name}: output over input {i}"
+            assert out.offset - view.offset <= rule.max_delta(), step.node.name
+    for name, out in zip(step.node.outputs, step.outs, strict=True):
+        if step.scratch is not None:
+            assert _disjoint(step.scratch, out), f"{step.node.name}: scratch over output"
+        claim(alias.get(name, name), out)
+
+
+def _disjoint(a: BufferView, b: BufferView) -> bool:
+    return a.offset + a.nbytes <= b.offset or b.offset + b.nbytes <= a.offset
+
+
+def _aliases(graph: Graph) -> dict[str, str]:
+    """Tensors that are views of another: outputs of reshape."""
+    alias: dict[str, str] = {}
+    for node in graph.nodes:
+        if node.op == "reshape":
+            alias[node.outputs[0]] = alias.get(node.inputs[0], node.inputs[0])
+    return alias
