@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -149,6 +149,20 @@ class Net:
         ]
         return out
 
+    def drop(self, name: str) -> None:
+        """Takes back the last node, whose output is `name`, with the constants only it reads."""
+        node = self.builder.nodes.pop()
+        assert node.outputs == (name,)
+        del self.builder.tensors[name], self.values[name]
+        read = {i for other in self.builder.nodes for i in other.inputs}
+        for i in {*node.inputs} - read - {""}:
+            if self.tensor(i).is_constant:
+                del self.builder.tensors[i]
+
+    def distinct(self, name: str) -> int:
+        """How many different values a computed tensor takes over the samples."""
+        return len(np.unique(np.concatenate([v.ravel() for v in self.values[name]])))
+
     def _stored(self, inputs: Sequence[str], i: int) -> list[Array | None]:
         return [
             None
@@ -228,17 +242,3 @@ def random_samples(graph: Graph, rng: np.random.Generator, count: int) -> dict[s
             rows[-2] = np.full(tensor.shape, high, tensor.dtype.numpy)
         samples[name] = np.stack(rows)
     return samples
-
-
-def distinct(values: Mapping[str, Array], name: str) -> int:
-    """How many different values a tensor takes."""
-    return len(np.unique(values[name]))
-
-
-__all__ = [
-    "Net",
-    "choose_quant",
-    "distinct",
-    "random_samples",
-    "random_values",
-]
