@@ -1,0 +1,245 @@
+"""ONNX in, as a float graph: `read_onnx`.
+
+Layout: inputs and outputs of rank 4 are images, and the graph has them as NHWC, also where the
+ONNX model has NCHW; inputs of rank 3 that feed a 1-D convolution or pooling are [n, length, c].
+All others are as the model has them. Tensors keep the names of their ONNX values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import onnx
+from onnx import TensorProto
+
+from tinsmith.pipeline.errors import ModelError, UnsupportedModel
+from tinsmith.pipeline.frontends.onnx_context import TO_NCHW, TO_NHWC, Context, Refused, Value
+from tinsmith.pipeline.frontends.onnx_file import (
+    OnnxInput,
+    OnnxModel,
+    OnnxNode,
+    Source,
+    check_shape,
+    load_model,
+)
+from tinsmith.pipeline.frontends.onnx_fold import constant_value, fold
+from tinsmith.pipeline.frontends.onnx_ops import IMPORTERS
+from tinsmith.pipeline.graph import Graph, GraphBuilder, Node, Shape, Tensor, rebuild
+from tinsmith.pipeline.ops import OPS, call_of
+from tinsmith.pipeline.verify import verify
+
+# A rank-3 input is a signal [n, c, length] where one of these reads it.
+SIGNAL_OPS = ("Conv", "ConvTranspose", "MaxPool", "AveragePool", "BatchNormalization")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something of a model that can't be imported."""
+
+    op: str
+    layer: str
+    reason: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.op} '{self.layer}': {self.reason}; {self.remedy}"
+
+
+def read_onnx(source: Source, *, shapes: Mapping[str, Sequence[int]] | None = None) -> Graph:
+    """The float graph of an ONNX model (a path, the bytes of a file, or a ModelProto).
+
+    shapes: for inputs whose dimensions the model leaves open, in the model's own layout; an open
+        first dimension is a batch of 1 without it.
+    Raises ModelError for a damaged model; UnsupportedModel with everything that can't be imported.
+    """
+    model = load_model(source)
+    ctx = Context(GraphBuilder(model.name), model.opset)
+    ctx.values.update(model.constants)
+    problems = [p for i in model.inputs if (p := _declare_input(ctx, model, i, shapes or {}))]
+    problems += _import_nodes(ctx, model)
+    if problems:
+        raise UnsupportedModel(_report(problems))
+    graph = _finish(ctx, model)
+    problems = [
+        Problem(node.op, node.name, reason, "see `tinsmith ops`")
+        for node in graph.nodes
+        for reason in OPS[node.op].accepts(call_of(graph, node))
+    ]
+    if problems:
+        raise UnsupportedModel(_report(problems))
+    return verify(graph)
+
+
+def _report(problems: Sequence[Problem]) -> str:
+    lines = "\n".join(f"  {p}" for p in problems)
+    return (
+        f"{len(problems)} layer(s) of the ONNX model can't be imported:\n{lines}\n"
+        f"supported ONNX ops: {', '.join(sorted(IMPORTERS))}"
+    )
+
+
+def _declare_input(
+    ctx: Context, model: OnnxModel, spec: OnnxInput, shapes: Mapping[str, Sequence[int]]
+) -> Problem | None:
+    if spec.elem_type != TensorProto.FLOAT:
+        kind = TensorProto.DataType.Name(spec.elem_type) if spec.elem_type in _TYPES else "unknown"
+        return Problem("input", spec.name, f"its type is {kind.lower()}", "use float32 inputs")
+    shape = _input_shape(spec, shapes)
+    perm = _input_perm(model, spec.name, len(shape))
+    if perm is None:
+        ctx.values[spec.name] = ctx.builder.input(spec.name, shape)
+    else:
+        inverse = tuple(perm.index(i) for i in range(len(perm)))
+        ctx.builder.input(spec.name, tuple(shape[i] for i in inverse))
+        ctx.values[spec.name] = ctx.transpose(spec.name, perm)
+    return None
+
+
+_TYPES = frozenset(TensorProto.DataType.values())
+
+
+def _input_shape(spec: OnnxInput, shapes: Mapping[str, Sequence[int]]) -> Shape:
+    dims = list(spec.dims)
+    if spec.name in shapes:
+        given = [int(d) for d in shapes[spec.name]]
+        pairs = zip(dims, given, strict=False)
+        if len(given) != len(dims) or any(d not in (None, g) for d, g in pairs):
+            raise ModelError(
+                f"input '{spec.name}' has the shape {_show(dims)}, which {given} does not fit"
+            )
+        dims = list(given)
+    if dims and dims[0] is None:
+        dims[0] = 1
+    if None in dims:
+        raise ModelError(
+            f"input '{spec.name}' has the open shape {_show(spec.dims)}; "
+            f"give its shape or export the model with a fixed one"
+        )
+    return check_shape(f"input '{spec.name}'", [d or 0 for d in dims])
+
+
+def _show(dims: Iterable[int | None]) -> str:
+    return "[" + ", ".join("?" if d is None else str(d) for d in dims) + "]"
+
+
+def _input_perm(model: OnnxModel, name: str, rank: int) -> tuple[int, ...] | None:
+    """The order that leads from the graph's channels-last input to the model's own, if any."""
+    if rank == 4:
+        return TO_NCHW
+    if rank == 3 and any(n.op in SIGNAL_OPS and n.inputs[:1] == (name,) for n in model.nodes):
+        return (0, 2, 1)
+    return None
+
+
+def _import_nodes(ctx: Context, model: OnnxModel) -> list[Problem]:
+    problems = []
+    for node in model.nodes:
+        if node.domain or (node.op not in IMPORTERS and node.op != "Constant"):
+            values = [ctx.values.get(i) if i else None for i in node.inputs]
+            if not _fold(ctx, node, values):
+                of = f" (domain {node.domain})" if node.domain else ""
+                reason = f"the op is not supported{of}"
+                problems.append(Problem(node.op, node.name, reason, "replace it by ops that are"))
+            continue
+        if any(i and i not in ctx.values for i in node.inputs):
+            continue  # behind a node that has been reported
+        _check_node(node, model)
+        try:
+            _import_node(ctx, node)
+        except Refused as refused:
+            problems.append(Problem(node.op, node.name, refused.reason, refused.remedy))
+    return problems
+
+
+def _import_node(ctx: Context, node: OnnxNode) -> None:
+    if node.op == "Constant":
+        ctx.values[node.outputs[0]] = constant_value(node)
+        return
+    values = [ctx.values[i] if i else None for i in node.inputs]
+    if _fold(ctx, node, values):
+        return
+    # check_node has compared the node with ONNX's schema; what is left, such as shapes that don't
+    # go together, shows as one of these where an importer does not look for it first.
+    try:
+        result = IMPORTERS[node.op](ctx, node)
+    except (ValueError, TypeError, IndexError, OverflowError, ZeroDivisionError) as e:
+        raise ModelError(
+            f"{node.op} '{node.name}': its inputs and attributes do not fit: {e}"
+        ) from e
+    results = result if isinstance(result, tuple) else (result,)
+    ctx.values.update(zip(node.outputs, results, strict=False))
+
+
+def _fold(ctx: Context, node: OnnxNode, values: Sequence[Value | None]) -> bool:
+    """Evaluates a node of constants; False where it isn't one."""
+    constants = [v for v in values if v is not None and not isinstance(v, str)]
+    if not constants or len(constants) != sum(1 for i in node.inputs if i):
+        return False
+    results = fold(node, [None if isinstance(v, str) else v for v in values], ctx.opset)
+    if results is None:
+        return False
+    ctx.values.update(zip((o for o in node.outputs if o), results, strict=True))
+    return True
+
+
+def _check_node(node: OnnxNode, model: OnnxModel) -> None:
+    context = onnx.checker.C.CheckerContext()
+    context.ir_version = model.ir_version
+    context.opset_imports = {"": model.opset}
+    try:
+        onnx.checker.check_node(node.proto, context)
+    except (onnx.checker.ValidationError, RuntimeError, ValueError) as e:
+        first = str(e).strip().splitlines()[0]
+        raise ModelError(f"{node.op} '{node.name}' breaks the ONNX schema: {first}") from e
+
+
+def _finish(ctx: Context, model: OnnxModel) -> Graph:
+    """The graph with channels-last outputs that are called as the model calls them."""
+    builder = ctx.builder
+    outputs: list[str] = []
+    for name in model.outputs:
+        tensor = ctx.tensor(ctx.values[name], name)
+        if len(builder.tensors[tensor].shape) == 4:
+            tensor = ctx.transpose(tensor, TO_NHWC)
+        taken = tensor in outputs or tensor in builder.inputs
+        if taken or builder.tensors[tensor].is_constant:
+            shape = builder.tensors[tensor].shape
+            tensor = ctx.reshape(tensor, shape, f"{name}_copy")
+        outputs.append(tensor)
+    graph = Graph(
+        model.name,
+        builder.tensors,
+        tuple(builder.nodes),
+        tuple(builder.inputs),
+        tuple(outputs),
+    )
+    wanted = dict(zip(outputs, model.outputs, strict=True))
+    return _rename(rebuild(graph), {k: v for k, v in wanted.items() if v not in graph.inputs})
+
+
+def _rename(graph: Graph, wanted: Mapping[str, str]) -> Graph:
+    """Tensors by other names; one that has a wanted name already gives way."""
+    names = {t: t for t in graph.tensors} | dict(wanted)
+    for old in graph.tensors:
+        if old not in wanted and old in wanted.values():
+            new = f"{old}_inner"
+            while new in names or new in wanted.values():
+                new += "_"
+            names[old] = new
+    tensors: list[Tensor] = [replace(t, name=names[t.name]) for t in graph.tensors.values()]
+    nodes: list[Node] = [
+        replace(
+            n,
+            inputs=tuple(names[i] if i else "" for i in n.inputs),
+            outputs=tuple(names[o] for o in n.outputs),
+        )
+        for n in graph.nodes
+    ]
+    return Graph(
+        graph.name,
+        {t.name: t for t in tensors},
+        tuple(nodes),
+        tuple(names[i] for i in graph.inputs),
+        tuple(names[o] for o in graph.outputs),
+    )

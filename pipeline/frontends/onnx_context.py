@@ -1,0 +1,175 @@
+"""What the importers of single ONNX ops work with: values so far, and ways to emit nodes.
+
+A value of the ONNX graph is either a constant array or a tensor of the graph under construction,
+in the layout that ONNX gives it (NCHW). Ops that this IR has only in NHWC are emitted between two
+transposes, which the passes remove.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinsmith.pipeline.errors import ModelError
+from tinsmith.pipeline.frontends.onnx_file import OnnxNode, check_shape
+from tinsmith.pipeline.graph import (
+    NO_ATTRS,
+    Array,
+    DType,
+    GraphBuilder,
+    Node,
+    QuantParams,
+    Shape,
+    Tensor,
+)
+from tinsmith.pipeline.ops import OPS, OpCall
+from tinsmith.pipeline.ops.reshape import ReshapeAttrs
+from tinsmith.pipeline.ops.transpose import TransposeAttrs
+
+Value = Array | str  # a constant, or the name of a tensor
+
+TO_NHWC, TO_NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
+
+
+class Refused(Exception):
+    """An ONNX node that can't be imported: why, and what the user can do about it."""
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(reason)
+        self.reason, self.remedy = reason, remedy
+
+
+@dataclass
+class Context:
+    """The graph under construction, and the value of every ONNX name computed so far."""
+
+    builder: GraphBuilder
+    opset: int
+    values: dict[str, Value] = field(default_factory=dict)
+    node_names: set[str] = field(default_factory=set)
+
+    def value(self, node: OnnxNode, i: int) -> Value:
+        return self.values[node.inputs[i]]
+
+    def shape(self, value: Value) -> Shape:
+        return self.builder.tensors[value].shape if isinstance(value, str) else value.shape
+
+    def tensor(self, value: Value, name: str) -> str:
+        """The tensor of a value; a constant becomes a float32 constant called `name`."""
+        if isinstance(value, str):
+            return value
+        return self.constant(name, float_array(value))
+
+    def data(self, node: OnnxNode, i: int = 0) -> str:
+        """Input i as a tensor of the graph, for ops that take activations."""
+        return self.tensor(self.value(node, i), node.inputs[i])
+
+    def weights(self, node: OnnxNode, i: int, what: str) -> NDArray[np.float32]:
+        """Input i as a float32 constant; refused where it is computed."""
+        value = self.value(node, i)
+        if isinstance(value, str):
+            raise Refused(f"its {what} are computed", f"use constant {what}")
+        return float_array(value)
+
+    def integers(self, node: OnnxNode, i: int, what: str) -> tuple[int, ...]:
+        """Input i as constant integers, flattened; refused where it is computed."""
+        value = self.value(node, i)
+        if isinstance(value, str):
+            raise Refused(f"its {what} is computed at run time", f"export with a fixed {what}")
+        if value.dtype.kind not in "iu":
+            raise ModelError(f"{node.op} '{node.name}': {what} is {value.dtype}, expected integers")
+        return tuple(int(v) for v in value.reshape(-1))
+
+    def scalar(self, node: OnnxNode, i: int, default: float, what: str) -> float:
+        """Input i as one constant number, or the default where it is absent."""
+        if not node.has_input(i):
+            return default
+        value = self.value(node, i)
+        if isinstance(value, str) or value.size != 1:
+            raise Refused(f"its {what} is not one constant number", f"use a constant {what}")
+        return float(value.reshape(-1)[0])
+
+    def constant(self, name: str, data: Array, quant: QuantParams | None = None) -> str:
+        return self.builder.constant(name or "constant", data, quant)
+
+    def emit(
+        self,
+        op: str,
+        inputs: Sequence[str],
+        attrs: Any = NO_ATTRS,
+        *,
+        node: str,
+        out: str,
+        quant: QuantParams | None = None,
+        dtype: DType | None = None,
+    ) -> str:
+        """Adds a node with one output; `node` and `out` are wishes for their names."""
+        label = self._fresh_node(node)
+        ins = tuple(self.builder.tensors[i] if i else None for i in inputs)
+        (spec,) = OPS[op].infer(OpCall(label, attrs, ins, ()))
+        shape = check_shape(f"{op} '{label}': its output", spec.shape)
+        tensor = Tensor(self.builder.fresh(out), shape, dtype or spec.dtype, quant)
+        self.builder.add_tensor(tensor)
+        self.builder.nodes.append(Node(label, op, tuple(inputs), (tensor.name,), attrs))
+        return tensor.name
+
+    def _fresh_node(self, wish: str) -> str:
+        name, count = wish, 1
+        while name in self.node_names:
+            name, count = f"{wish}_{count}", count + 1
+        self.node_names.add(name)
+        return name
+
+    def transpose(self, tensor: str, perm: Sequence[int], out: str | None = None) -> str:
+        wish = out or f"{tensor}_t"
+        quant = self.builder.tensors[tensor].quant
+        attrs = TransposeAttrs(tuple(perm))
+        return self.emit("transpose", [tensor], attrs, node=f"{wish}_t", out=wish, quant=quant)
+
+    def reshape(self, tensor: str, shape: Sequence[int], out: str | None = None) -> str:
+        shape = tuple(int(d) for d in shape)
+        if shape == self.builder.tensors[tensor].shape and out is None:
+            return tensor
+        wish = out or f"{tensor}_r"
+        quant = self.builder.tensors[tensor].quant
+        return self.emit(
+            "reshape", [tensor], ReshapeAttrs(shape), node=f"{wish}_r", out=wish, quant=quant
+        )
+
+    def in_nhwc(self, tensor: str, label: str, body: Callable[[str], str]) -> str:
+        """body on the NHWC form of an NCHW or NCL tensor, and its result in the layout of before.
+
+        label: of the op in messages. A tensor of rank 3 is an image of height 1.
+        """
+        shape = self.builder.tensors[tensor].shape
+        if len(shape) not in (3, 4):
+            raise Refused(
+                f"its input has the shape {list(shape)}",
+                "use 1-D or 2-D windows: inputs of rank 3 [n, c, length] or 4 [n, c, h, w]",
+            )
+        if len(shape) == 3:
+            tensor = self.reshape(tensor, (shape[0], shape[1], 1, shape[2]))
+        y = self.transpose(body(self.transpose(tensor, TO_NHWC)), TO_NCHW)
+        if len(shape) == 3:
+            n, c, _, length = self.builder.tensors[y].shape
+            y = self.reshape(y, (n, c, length))
+        return y
+
+
+def float_array(value: Array) -> NDArray[np.float32]:
+    """A constant as float32; ModelError where it holds what float32 can't."""
+    if value.dtype.kind not in "fiub" and value.dtype.name != "bfloat16":
+        raise ModelError(f"a constant is {value.dtype}; allowed: numbers")
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(value, np.float32)
+
+
+def positive_axis(label: str, axis: int, rank: int) -> int:
+    """axis counted from the front; ModelError where the rank has it not."""
+    if not -rank <= axis < rank:
+        raise ModelError(f"{label}: axis {axis} of a tensor of rank {rank}")
+    return axis % rank

@@ -1,0 +1,7 @@
+"""Quantization after training: observers, calibration, and the int8 graph."""
+
+from tinsmith.pipeline.quantization.calibrate import calibrate, check_samples
+from tinsmith.pipeline.quantization.observers import OBSERVERS
+from tinsmith.pipeline.quantization.quantize import QuantizeOptions, quantize
+
+__all__ = ["OBSERVERS", "QuantizeOptions", "calibrate", "check_samples", "quantize"]

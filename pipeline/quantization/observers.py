@@ -1,0 +1,83 @@
+"""Observers: from what a tensor was seen to hold, the range that its integers shall cover."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Range = tuple[float, float]
+
+BINS = 2048
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What calibration saw of a tensor: its extremes, and a histogram of BINS equal bins between.
+
+    counts: empty for observers that ask only for the extremes.
+    """
+
+    low: float
+    high: float
+    counts: NDArray[np.int64]
+
+    @property
+    def edges(self) -> NDArray[np.float64]:
+        return np.linspace(self.low, self.high, self.counts.size + 1)
+
+
+@dataclass(frozen=True)
+class Observer:
+    """needs_counts: whether `choose`, (seen, percentile) -> range, looks at the histogram."""
+
+    needs_counts: bool
+    choose: Callable[[Seen, float], Range]
+
+
+def minmax(seen: Seen, percentile: float) -> Range:
+    """Everything that was seen."""
+    return seen.low, seen.high
+
+
+def percentile(seen: Seen, percentile: float) -> Range:
+    """What is left when (100 - percentile) % of the values are cut off, half at each end."""
+    total = int(seen.counts.sum())
+    if total == 0 or seen.low == seen.high:
+        return seen.low, seen.high
+    cut = total * (100.0 - percentile) / 200.0
+    below = np.cumsum(seen.counts)
+    first = int(np.searchsorted(below, cut, side="right"))
+    last = int(np.searchsorted(below, total - cut, side="left"))
+    return float(seen.edges[first]), float(seen.edges[min(last, seen.counts.size - 1) + 1])
+
+
+def least_error(seen: Seen, percentile: float) -> Range:
+    """The range of least mean squared error of 256 steps over the histogram.
+
+    Both ends are scaled together, as far as each reaches beyond 0.
+    """
+    total = int(seen.counts.sum())
+    if total == 0 or seen.low == seen.high:
+        return seen.low, seen.high
+    centres = (seen.edges[:-1] + seen.edges[1:]) / 2
+    low, high = min(seen.low, 0.0), max(seen.high, 0.0)
+    best, best_error = (seen.low, seen.high), np.inf
+    for factor in np.linspace(0.2, 1.0, 81)[::-1]:
+        a, b = low * factor, high * factor
+        step = (b - a) / 255
+        clipped = np.clip(centres, a, b)
+        rounded = a + np.round((clipped - a) / step) * step
+        error = float((seen.counts * (rounded - centres) ** 2).sum())
+        if error < best_error:
+            best, best_error = (max(a, seen.low), min(b, seen.high)), error
+    return best
+
+
+OBSERVERS: dict[str, Observer] = {
+    "minmax": Observer(False, minmax),
+    "percentile": Observer(True, percentile),
+    "mse": Observer(True, least_error),
+}

@@ -1,0 +1,275 @@
+"""From a float graph to an int8 graph: `quantize`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from tinsmith.pipeline import numerics
+from tinsmith.pipeline.errors import ConfigError, DataError, UnsupportedModel
+from tinsmith.pipeline.graph import (
+    Array,
+    DType,
+    Graph,
+    Node,
+    QuantParams,
+    StateVar,
+    Tensor,
+    rebuild,
+)
+from tinsmith.pipeline.ops import OPS, ScaleRule, call_of
+from tinsmith.pipeline.quantization.calibrate import Samples, calibrate, check_samples
+from tinsmith.pipeline.quantization.observers import OBSERVERS, Range
+from tinsmith.pipeline.quantization.parameters import integer_parameters
+from tinsmith.pipeline.quantization.ranges import (
+    activation_parameters,
+    asymmetric,
+    fixed_parameters,
+    shared_groups,
+)
+from tinsmith.pipeline.verify import verify
+
+
+@dataclass(frozen=True)
+class QuantizeOptions:
+    """How a float graph becomes an int8 graph.
+
+    observer: how ranges follow from what calibration sees: minmax, percentile or mse.
+    percentile: for the observer of that name, in (50, 100].
+    per_channel: convolution weights have a scale per output channel.
+    per_channel_fc: fully connected weights too.
+    float_io: inputs and outputs stay float32, with quantize and dequantize nodes at the borders.
+    ranges: (min, max) by tensor name: learned in training, or known; they replace what is seen.
+    """
+
+    observer: str = "minmax"
+    percentile: float = 99.99
+    per_channel: bool = True
+    per_channel_fc: bool = False
+    float_io: bool = False
+    ranges: Mapping[str, Range] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.observer not in OBSERVERS:
+            raise ConfigError(
+                f"observer '{self.observer}' does not exist; allowed: {', '.join(OBSERVERS)}"
+            )
+        if not 50.0 < self.percentile <= 100.0:
+            raise ConfigError(f"percentile {self.percentile}; allowed: above 50, up to 100")
+        for name, (low, high) in self.ranges.items():
+            if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+                raise ConfigError(
+                    f"the range of '{name}' is [{low}, {high}]; allowed: finite, low <= high"
+                )
+
+
+def quantize(graph: Graph, samples: Samples, options: QuantizeOptions | None = None) -> Graph:
+    """The int8 graph of a float graph, calibrated on samples.
+
+    graph: float, after FLOAT_PASSES. Tensors and nodes keep their names, so that both graphs can be
+        compared layer by layer.
+    samples: arrays [N, *input shape] by input name; where an input's first dimension is 1, arrays
+        without it are taken too.
+    Raises DataError for samples that don't fit, and UnsupportedModel with every op that has no int8
+    form.
+    """
+    options = options or QuantizeOptions()
+    if graph.is_quantized and graph.nodes:
+        raise DataError("the graph is quantized already; expected a float graph")
+    unknown = [name for name in options.ranges if name not in graph.tensors]
+    if unknown:
+        raise DataError(
+            f"ranges are given for {', '.join(unknown[:5])}, which the graph has not; "
+            f"it has {', '.join(_activations(graph))}"
+        )
+    _check_ops(graph)
+    graph = _separate_fixed(graph)
+    seen = calibrate(graph, check_samples(graph, samples), options.observer, options.percentile)
+    _add_initial_state(graph, seen)
+    params = activation_parameters(graph, _activations(graph), seen, options.ranges)
+    quantized = _integer_graph(graph, params, options)
+    if options.float_io:
+        quantized = _float_borders(quantized)
+    return verify(quantized)
+
+
+def _activations(graph: Graph) -> list[str]:
+    """Inputs, state and computed tensors, and constants that ops read as activations."""
+    names = dict.fromkeys(graph.inputs)
+    names.update(dict.fromkeys(s.tensor for s in graph.state))
+    for node in graph.nodes:
+        op = OPS[node.op]
+        constants = (
+            name
+            for i, name in enumerate(node.inputs)
+            if name and graph.tensors[name].is_constant and i not in (op.weights, op.bias)
+        )
+        names.update(dict.fromkeys(constants))
+        names.update(dict.fromkeys(node.outputs))
+    return [name for name in names if graph.tensors[name].dtype is DType.FLOAT32]
+
+
+def _check_ops(graph: Graph) -> None:
+    """UnsupportedModel with every node that can't be an int8 node."""
+    reasons = []
+    for node in graph.nodes:
+        call = call_of(graph, node)
+        outputs = tuple(
+            replace(t, dtype=DType.INT8, quant=QuantParams.per_tensor(1.0)) for t in call.outputs
+        )
+        inputs = tuple(_as_int8(node, i, t) for i, t in enumerate(call.inputs))
+        found = OPS[node.op].accepts(replace(call, inputs=inputs, outputs=outputs))
+        reasons += [f"{node.op} '{node.name}': {r}" for r in found]
+    if reasons:
+        lines = "\n".join(f"  {r}" for r in reasons)
+        raise UnsupportedModel(f"these layers have no int8 form:\n{lines}")
+
+
+def _as_int8(node: Node, i: int, t: Tensor | None) -> Tensor | None:
+    if t is None or t.dtype is not DType.FLOAT32:
+        return t
+    dtype = DType.INT32 if i == OPS[node.op].bias else DType.INT8
+    data = None if t.data is None else np.zeros(t.shape, dtype.numpy)
+    return Tensor(t.name, t.shape, dtype, QuantParams.per_tensor(1.0), data)
+
+
+def _separate_fixed(graph: Graph) -> Graph:
+    """Requantizes inputs with fixed parameters before ops that want one scale for all inputs.
+
+    In the float graph these nodes do nothing; they give the op an input that is free to share.
+    """
+    groups, fixed = shared_groups(graph), fixed_parameters(graph)
+    fixed_roots = {groups.root(name) for name in fixed}
+    nodes: list[Node] = []
+    tensors: list[Tensor] = []
+    for node in graph.nodes:
+        op = OPS[node.op]
+        if op.scale_rule is ScaleRule.ALL_SAME and groups.root(node.outputs[0]) in fixed_roots:
+            inputs = list(node.inputs)
+            for i, name in enumerate(inputs[: op.data_inputs]):
+                if name in _fixed_sources(graph, fixed):
+                    out = replace(graph.tensors[name], name=f"{name}_to_{node.name}")
+                    tensors.append(out)
+                    nodes.append(Node(out.name, "quantize", (name,), (out.name,)))
+                    inputs[i] = out.name
+            node = replace(node, inputs=tuple(inputs))
+        nodes.append(node)
+    return rebuild(graph, nodes=nodes, tensors=tensors) if tensors else graph
+
+
+def _fixed_sources(graph: Graph, fixed: Mapping[str, QuantParams]) -> frozenset[str]:
+    """Tensors whose parameters are fixed, at their source or through ops that keep the scale."""
+    found = set(fixed)
+    for node in graph.nodes:
+        if OPS[node.op].scale_rule is ScaleRule.SAME and node.inputs[0] in found:
+            found.update(node.outputs)
+    return frozenset(found)
+
+
+def _add_initial_state(graph: Graph, seen: dict[str, Range]) -> None:
+    for var in graph.state:
+        low, high = float(var.initial.min()), float(var.initial.max())
+        seen[var.tensor] = (low, high)
+
+
+def _integer_graph(
+    graph: Graph, params: Mapping[str, QuantParams], options: QuantizeOptions
+) -> Graph:
+    tensors: dict[str, Tensor] = {}
+    for name, quant in params.items():
+        t = graph.tensors[name]
+        if t.data is not None:
+            tensors[name] = _integer_constant(t, quant, options)
+        else:
+            tensors[name] = replace(t, dtype=DType.INT8, quant=quant)
+    nodes = [_integer_node(graph, node, params, tensors, options) for node in graph.nodes]
+    state = [_integer_state(var, params) for var in graph.state]
+    return rebuild(graph, nodes=nodes, tensors=tensors.values(), state=state)
+
+
+def _integer_constant(t: Tensor, quant: QuantParams, options: QuantizeOptions) -> Tensor:
+    data = t.value()
+    q = numerics.quantize_array(data, quant, DType.INT8)
+    return Tensor(t.name, t.shape, DType.INT8, quant, np.asarray(q))
+
+
+def _integer_state(var: StateVar, params: Mapping[str, QuantParams]) -> StateVar:
+    if var.tensor not in params:
+        return var
+    q: Array = numerics.quantize_array(var.initial, params[var.tensor], DType.INT8)
+    return replace(var, initial=q)
+
+
+def _integer_node(
+    graph: Graph,
+    node: Node,
+    params: Mapping[str, QuantParams],
+    tensors: dict[str, Tensor],
+    options: QuantizeOptions,
+) -> Node:
+    """The node as it reads integer weights and bias, which it adds to `tensors`."""
+    op = OPS[node.op]
+    if op.weights is None:
+        return node
+    wanted = options.per_channel_fc if node.op == "fully_connected" else options.per_channel
+    axis = op.weight_axis if wanted else None
+    w_name = node.inputs[op.weights]
+    b_name = node.inputs[op.bias] if op.bias is not None and op.bias < len(node.inputs) else ""
+    made = integer_parameters(
+        graph.tensors[w_name].value(),
+        graph.tensors[b_name].value() if b_name else None,
+        axis,
+        params[node.inputs[0]].scale[0],
+    )
+    inputs = list(node.inputs)
+    inputs[op.weights] = _add_constant(graph, tensors, w_name, made.weights, made.weights_quant)
+    if op.bias is not None and made.bias is not None:
+        bias = made.bias.reshape(graph.tensors[b_name].shape)
+        inputs[op.bias] = _add_constant(graph, tensors, b_name, bias, made.bias_quant)
+    return replace(node, inputs=tuple(inputs))
+
+
+def _add_constant(
+    graph: Graph,
+    tensors: dict[str, Tensor],
+    wish: str,
+    data: Array,
+    quant: QuantParams | None,
+) -> str:
+    """The name of an integer constant; nodes that shared a float constant may need their own."""
+    name, count = wish, 1
+    while name in tensors or (name != wish and name in graph.tensors):
+        name, count = f"{wish}_{count}", count + 1
+    tensors[name] = Tensor(name, data.shape, DType.of(data), quant, data)
+    return name
+
+
+def _float_borders(graph: Graph) -> Graph:
+    """The graph with float32 inputs and outputs of the same names."""
+    names = {name: f"{name}_int8" for name in (*graph.inputs, *graph.outputs)}
+    tensors = [replace(graph.tensors[old], name=new) for old, new in names.items()]
+    tensors += [
+        Tensor(name, graph.tensors[name].shape, DType.FLOAT32)
+        for name in (*graph.inputs, *graph.outputs)
+    ]
+    nodes = [Node(f"quantize_{i}", "quantize", (i,), (names[i],)) for i in graph.inputs]
+    for node in graph.nodes:
+        nodes.append(
+            replace(
+                node,
+                inputs=tuple(names.get(i, i) for i in node.inputs),
+                outputs=tuple(names.get(o, o) for o in node.outputs),
+            )
+        )
+    nodes += [Node(f"dequantize_{o}", "dequantize", (names[o],), (o,)) for o in graph.outputs]
+    state = [
+        replace(s, tensor=names.get(s.tensor, s.tensor), next=names.get(s.next, s.next))
+        for s in graph.state
+    ]
+    return rebuild(graph, nodes=nodes, tensors=tensors, state=state)
+
+
+__all__ = ["QuantizeOptions", "asymmetric", "quantize"]

@@ -1,0 +1,100 @@
+"""From ranges to quantization parameters: which tensors share one, and what it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from tinsmith.pipeline.graph import Graph, QuantParams
+from tinsmith.pipeline.ops import OPS, ScaleRule
+from tinsmith.pipeline.quantization.observers import Range
+
+INT8_MIN, INT8_MAX = -128, 127
+
+
+def asymmetric(low: float, high: float) -> QuantParams:
+    """int8 parameters of a range, as TFLite's converter chooses them.
+
+    The range is widened to include 0, which becomes an integer: the zero point is
+    round(-128 - low / scale), all in float32 (GetAsymmetricQuantizationParams). A range of nothing
+    but 0 gets the scale 1.
+    """
+    lo = np.float32(min(low, 0.0))
+    hi = np.float32(max(high, 0.0))
+    scale = np.float32((float(hi) - float(lo)) / (INT8_MAX - INT8_MIN))
+    if not scale >= np.finfo(np.float32).tiny:
+        return QuantParams.per_tensor(1.0, 0 if lo < 0 else INT8_MIN)
+    zero = np.float32(INT8_MIN) - lo / scale
+    rounded = int(np.floor(float(zero) + 0.5)) if zero >= 0 else int(np.ceil(float(zero) - 0.5))
+    return QuantParams.per_tensor(float(scale), min(max(rounded, INT8_MIN), INT8_MAX))
+
+
+class Groups:
+    """Sets of tensors that must have the same parameters."""
+
+    def __init__(self) -> None:
+        self._parent: dict[str, str] = {}
+
+    def root(self, name: str) -> str:
+        while (parent := self._parent.get(name, name)) != name:
+            name = parent
+        return name
+
+    def join(self, a: str, b: str) -> None:
+        self._parent[self.root(b)] = self.root(a)
+
+
+def fixed_parameters(graph: Graph) -> dict[str, QuantParams]:
+    """The outputs whose parameters their ops fix."""
+    return {
+        out: QuantParams.per_tensor(*fixed)
+        for node in graph.nodes
+        if OPS[node.op].scale_rule is ScaleRule.FIXED
+        and (fixed := OPS[node.op].fixed_quant) is not None
+        for out in node.outputs
+    }
+
+
+def shared_groups(graph: Graph) -> Groups:
+    """Which tensors share parameters by the ops' scale rules, and state with what becomes it."""
+    groups = Groups()
+    for node in graph.nodes:
+        op = OPS[node.op]
+        same: list[str] = []
+        if op.scale_rule is ScaleRule.SAME:
+            same = [node.inputs[0], *node.outputs]
+        elif op.scale_rule is ScaleRule.ALL_SAME:
+            same = [*filter(None, node.inputs[: op.data_inputs]), *node.outputs]
+        for name in same[1:]:
+            groups.join(same[0], name)
+    for var in graph.state:
+        groups.join(var.tensor, var.next)
+    return groups
+
+
+def activation_parameters(
+    graph: Graph, names: Iterable[str], seen: Mapping[str, Range], given: Mapping[str, Range]
+) -> dict[str, QuantParams]:
+    """The int8 parameters of each named tensor.
+
+    Tensors of a group get those of the fixed one among them, else of the union of the given ranges,
+    else of the union of the seen ranges.
+    """
+    names = list(names)
+    groups, fixed = shared_groups(graph), fixed_parameters(graph)
+    members: dict[str, list[str]] = {}
+    for name in names:
+        members.setdefault(groups.root(name), []).append(name)
+    result: dict[str, QuantParams] = {}
+    for group in members.values():
+        params = next((fixed[n] for n in group if n in fixed), None)
+        if params is None:
+            ranges = [given[n] for n in group if n in given] or [
+                seen[n] for n in group if n in seen
+            ]
+            low = min((r[0] for r in ranges), default=0.0)
+            high = max((r[1] for r in ranges), default=0.0)
+            params = asymmetric(low, high)
+        result.update(dict.fromkeys(group, params))
+    return result
