@@ -116,13 +116,16 @@ class Elf:
     def has(self, name: str) -> bool:
         return name in self._values
 
-    def word_at(self, name: str, bytes_: int = 4) -> int:
-        """The little-endian value of a constant."""
-        address = self.address_of(name)
+    def bytes_at(self, address: int, size: int) -> bytes:
+        """What the image holds at an address in flash; shorter where the image ends before."""
         for start, data in self.segments:
             if start <= address < start + len(data):
-                return int.from_bytes(data[address - start : address - start + bytes_], "little")
-        raise AssertionError(f"{name} is not in flash")
+                return data[address - start : address - start + size]
+        raise AssertionError(f"{address:#x} is not in flash")
+
+    def word_at(self, name: str, size: int = 4) -> int:
+        """The little-endian value of a constant."""
+        return int.from_bytes(self.bytes_at(self.address_of(name), size), "little")
 
     def symbol_at(self, address: int) -> Symbol | None:
         """The symbol that covers an address, None where there is none."""

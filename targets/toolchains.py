@@ -30,7 +30,9 @@ WARNINGS = (
     "-Wshadow",
     "-Wundef",
 )
+# -g keeps the symbols, which zig else drops at -Os; it adds nothing to flash.
 _DEVICE_FLAGS = (
+    "-g",
     "-ffreestanding",
     "-fomit-frame-pointer",
     "-fno-math-errno",

@@ -1,36 +1,42 @@
 """Counting executed instructions under unicorn by a histogram of translated blocks."""
 
 import ctypes
-import functools
-import hashlib
-import os
-import sys
-import tempfile
-from collections.abc import Callable
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from unicorn import UC_HOOK_BLOCK, Uc
-from unicorn.unicorn_py3.unicorn import uclib
+from unicorn import UC_HOOK_BLOCK
+from unicorn.unicorn_py3.unicorn import Uc
 
-from tinsmith.pipeline.errors import ToolFailed, ToolMissing
-from tinsmith.targets.target import target_named
-from tinsmith.targets.toolchains import cache_dir, find_toolchain, run_compiler
+from tinsmith.targets.emulators.hooks import CompiledHook, hook_library
 
-_SOURCE = Path(__file__).with_name("block_hook.c")
-# Blocks a run may enter before it counts as hung: hours on a real device.
-BLOCK_LIMIT = 1 << 40
+
+@dataclass(frozen=True)
+class Block:
+    """A stretch of code that was entered `entries` times, and left by a branch `taken` times."""
+
+    address: int
+    size: int
+    entries: int
+    taken: int
 
 
 class Histogram(Protocol):
-    """Counts blocks between `attach` and `detach`; `entries` is {(address, bytes): times}."""
+    """Counts blocks between `attach` and `detach`; `blocks` gives the count."""
 
     def attach(self) -> None: ...
 
     def detach(self) -> None: ...
 
-    def entries(self) -> dict[tuple[int, int], int]: ...
+    def blocks(self) -> tuple[Block, ...]: ...
+
+
+def new_histogram(uc: Uc, base: int, size: int) -> Histogram:
+    """A histogram over `size` bytes of code from `base`: in C where that can be built."""
+    library = hook_library()
+    if library is None:
+        return PythonHistogram(uc, base, size)
+    return CompiledHistogram(uc, base, size, library)
 
 
 class _State(ctypes.Structure):
@@ -38,51 +44,45 @@ class _State(ctypes.Structure):
         ("base", ctypes.c_uint64),
         ("bytes", ctypes.c_uint64),
         ("entries", ctypes.c_void_p),
+        ("taken", ctypes.c_void_p),
         ("sizes", ctypes.c_void_p),
-        ("blocks", ctypes.c_uint64),
-        ("stop", ctypes.c_void_p),
+        ("last", ctypes.c_uint64),
+        ("last_size", ctypes.c_uint64),
     )
 
 
 class CompiledHistogram:
-    """The histogram of block_hook.c, over `size` bytes of code from `base`."""
+    """The histogram of hooks.c."""
 
     def __init__(self, uc: Uc, base: int, size: int, library: ctypes.CDLL) -> None:
-        self._uc = uc
         self._base = base
-        self._entries = np.zeros(size // 2 + 1, np.uint64)
-        self._sizes = np.zeros(size // 2 + 1, np.uint32)
-        self._hook = ctypes.cast(library.tinsmith_on_block, ctypes.c_void_p)
-        stop = ctypes.cast(uclib.uc_emu_stop, ctypes.c_void_p)
-        self._state = _State(
-            base, size, self._entries.ctypes.data, self._sizes.ctypes.data, BLOCK_LIMIT, stop
-        )
-        self._handle = ctypes.c_size_t()
+        halfwords = size // 2 + 1
+        self._entries = np.zeros(halfwords, np.uint64)
+        self._taken = np.zeros(halfwords, np.uint64)
+        self._sizes = np.zeros(halfwords, np.uint32)
+        arrays = (array.ctypes.data for array in (self._entries, self._taken, self._sizes))
+        self._state = _State(base, size, *arrays)
+        self._hook = CompiledHook(uc, UC_HOOK_BLOCK, library, "tinsmith_on_block", self._state)
 
     def attach(self) -> None:
         self._entries[:] = 0
-        self._state.blocks = BLOCK_LIMIT
-        status = uclib.uc_hook_add(
-            self._uc._uch,
-            ctypes.byref(self._handle),
-            ctypes.c_int(UC_HOOK_BLOCK),
-            self._hook,
-            ctypes.byref(self._state),
-            ctypes.c_uint64(1),
-            ctypes.c_uint64(0),
-        )
-        assert status == 0, status
-        self._uc.ctl_flush_tb()  # what was translated before does not call the hook
+        self._taken[:] = 0
+        self._state.last = self._state.last_size = 0
+        self._hook.attach()
 
     def detach(self) -> None:
-        uclib.uc_hook_del(self._uc._uch, self._handle)
-        self._uc.ctl_flush_tb()
+        self._hook.detach()
 
-    def entries(self) -> dict[tuple[int, int], int]:
-        return {
-            (self._base + 2 * int(i), int(self._sizes[i])): int(self._entries[i])
+    def blocks(self) -> tuple[Block, ...]:
+        return tuple(
+            Block(
+                self._base + 2 * int(i),
+                int(self._sizes[i]),
+                int(self._entries[i]),
+                int(self._taken[i]),
+            )
             for i in np.flatnonzero(self._entries)
-        }
+        )
 
 
 class PythonHistogram:
@@ -92,11 +92,13 @@ class PythonHistogram:
         self._uc = uc
         self._base = base
         self._end = base + size
-        self._counts: dict[tuple[int, int], int] = {}
+        self._counts: dict[tuple[int, int], list[int]] = {}
+        self._last = (0, 0)
         self._handle = 0
 
     def attach(self) -> None:
         self._counts = {}
+        self._last = (0, 0)
         self._handle = self._uc.hook_add(UC_HOOK_BLOCK, self._on_block)
         self._uc.ctl_flush_tb()
 
@@ -104,54 +106,25 @@ class PythonHistogram:
         self._uc.hook_del(self._handle)
         self._uc.ctl_flush_tb()
 
-    def entries(self) -> dict[tuple[int, int], int]:
-        return dict(self._counts)
+    def blocks(self) -> tuple[Block, ...]:
+        return tuple(Block(*key, *counts) for key, counts in sorted(self._counts.items()))
 
     def _on_block(self, uc: Uc, address: int, size: int, user: Any) -> None:
+        if self._last in self._counts and sum(self._last) != address:
+            self._counts[self._last][1] += 1
+        self._last = (address, size)
         if self._base <= address < self._end:
-            key = (address, size)
-            self._counts[key] = self._counts.get(key, 0) + 1
+            self._counts.setdefault(self._last, [0, 0])[0] += 1
 
 
-def new_histogram(uc: Uc, base: int, size: int) -> Histogram:
-    """A histogram over `size` bytes of code from `base`: in C where that can be built."""
-    library = block_hook_library()
-    if library is None:
-        return PythonHistogram(uc, base, size)
-    return CompiledHistogram(uc, base, size, library)
-
-
-@functools.cache
-def block_hook_library() -> ctypes.CDLL | None:
-    """block_hook.c as a library, built once per user into the cache; None where it can't be."""
-    digest = hashlib.sha256(_SOURCE.read_bytes()).hexdigest()[:16]
-    path = cache_dir() / f"block_hook-{sys.platform}-{os.uname().machine}-{digest}.so"
-    try:
-        if not path.exists():
-            _build(path)
-        return ctypes.CDLL(str(path))
-    except (OSError, ToolMissing, ToolFailed):
-        return None
-
-
-def _build(path: Path) -> None:
-    toolchain = find_toolchain(None, target_named("host"))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        arguments = ("-shared", "-fPIC", "-O2", "-nostdlib", str(_SOURCE), "-o", "hook.so")
-        run_compiler(toolchain, arguments, Path(folder))
-        # Several processes may build it at once; a rename shows each a whole file.
-        Path(folder, "hook.so").replace(path)
-
-
-def count_instructions(
-    entries: dict[tuple[int, int], int], read: Callable[[int, int], bytes], *, thumb: bool
-) -> int:
-    """Instructions in the counted blocks; `read(address, bytes)` gives the code."""
-    return sum(
-        times * (_thumb_instructions(read(address, size)) if thumb else size // 4)
-        for (address, size), times in entries.items()
-    )
+def count_instructions(blocks: tuple[Block, ...], code: bytes, base: int, *, thumb: bool) -> int:
+    """Instructions executed in the blocks; `code` is what lies at address `base`."""
+    total = 0
+    for block in blocks:
+        offset = block.address - base
+        width = code[offset : offset + block.size]
+        total += block.entries * (_thumb_instructions(width) if thumb else block.size // 4)
+    return total
 
 
 def _thumb_instructions(code: bytes) -> int:

@@ -1,9 +1,8 @@
 """The choice of the emulator that runs an image."""
 
-from tinsmith.pipeline.errors import ConfigError
+from tinsmith.pipeline.errors import ConfigError, ToolMissing
 from tinsmith.targets.emulators.host import HostRunner
 from tinsmith.targets.emulators.runner import Runner
-from tinsmith.targets.emulators.unicorn import UnicornRunner
 from tinsmith.targets.image import Image
 from tinsmith.targets.target import Target
 
@@ -23,5 +22,13 @@ def open_runner(
             f"{target.name} ({target.kind})"
         )
     if image.form == "elf":
+        # Here, and not above: what needs no emulator works without unicorn.
+        try:
+            from tinsmith.targets.emulators.unicorn import UnicornRunner
+        except ImportError as e:
+            raise ToolMissing(
+                f"unicorn, which emulates {target.name}, can't be loaded ({e}). "
+                "Install it with: pip install unicorn==2.1.4 capstone"
+            ) from e
         return UnicornRunner(image, target, timeout_seconds=timeout_seconds)
     return HostRunner(image, timeout_seconds=timeout_seconds)

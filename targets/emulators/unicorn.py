@@ -18,28 +18,33 @@ from unicorn import (
     UC_PROT_EXEC,
     UC_PROT_READ,
     UC_PROT_WRITE,
-    Uc,
-    UcError,
     arm64_const,
     arm_const,
 )
+from unicorn.unicorn_py3.unicorn import Uc, UcError
 
 from tinsmith.pipeline.errors import DeviceSilent
-from tinsmith.targets.emulators.histogram import count_instructions, new_histogram
+from tinsmith.targets.emulators.alignment import must_be_aligned, new_watch
+from tinsmith.targets.emulators.histogram import Block, count_instructions, new_histogram
 from tinsmith.targets.emulators.runner import Count, Result, Sample, check_sample
 from tinsmith.targets.emulators.watchdog import Watchdog
 from tinsmith.targets.harness import EMULATED_LAYOUT, TRACE_SYMBOL, MemoryLayout
 from tinsmith.targets.image import Elf, Image
+from tinsmith.targets.isa import instruction_at
 from tinsmith.targets.target import Target
 
 _PAGE = 4096
 _PAINT = 0xA5
+_FAULTS_SHOWN = 8
 _EXIT = 0x0F00_0000  # where calls return to: mapped, never executed
 _SYSTEM = 0xE000_E000  # the system control space of Cortex-M, for CPACR
 
 
 class UnicornRunner:
-    """See Runner. One emulator for all samples; flash is read-only, what is not used unmapped."""
+    """See Runner. One emulator for all samples; flash is read-only, what is not used unmapped.
+
+    `blocks` are those of the last sample that was counted, for estimates.
+    """
 
     def __init__(
         self,
@@ -57,12 +62,13 @@ class UnicornRunner:
         self._thumb = target.kind == "cortex-m"
         self._fault: tuple[int, int, int] | None = None
         self._trace: list[tuple[int, bytes]] = []
+        self.blocks: tuple[Block, ...] = ()
         self._uc = self._new_emulator()
-        first = self._elf.address_of("tinsmith_h_model_start")
-        last = self._elf.address_of("tinsmith_h_model_end")
-        self._model = (first, last)
-        self._histogram = new_histogram(self._uc, first, last - first)
-        self._code = bytes(self._uc.mem_read(first, last - first))
+        self._first = self._elf.address_of("tinsmith_h_model_start")
+        model_bytes = self._elf.address_of("tinsmith_h_model_end") - self._first
+        self._code = bytes(self._uc.mem_read(self._first, model_bytes))
+        self._histogram = new_histogram(self._uc, self._first, model_bytes)
+        self._watch = new_watch(self._uc)
         self._uc.hook_add(UC_HOOK_MEM_INVALID, self._on_invalid)
         if self._elf.has(TRACE_SYMBOL):
             address = self._elf.address_of(TRACE_SYMBOL)
@@ -83,6 +89,8 @@ class UnicornRunner:
             for index, sample in enumerate(samples):
                 check_sample(self._interface, sample, index)
                 counted = count == "all" or (count == "first" and index == 0)
+                if check_alignment and index == 0:
+                    self._check_alignment(sample)
                 yield self._result(sample, index, reset_each or index == 0, counted)
 
     def close(self) -> None:
@@ -183,13 +191,32 @@ class UnicornRunner:
             self._histogram.detach()
         self._check_status(status, where)
         stack = bytes(self._uc.mem_read(low, layout.stack_bytes))
-        first = self._model[0]
-        instructions = count_instructions(
-            self._histogram.entries(),
-            lambda address, size: self._code[address - first : address - first + size],
-            thumb=self._thumb,
-        )
+        self.blocks = self._histogram.blocks()
+        instructions = count_instructions(self.blocks, self._code, self._first, thumb=self._thumb)
         return instructions, len(stack.lstrip(bytes([_PAINT])))
+
+    def _check_alignment(self, sample: Sample) -> None:
+        """Run a sample, then reset; DeviceSilent where the core would fault on an access."""
+        if not self._thumb:
+            return  # AArch64 allows unaligned access to ordinary memory
+        self._watch.attach()
+        try:
+            self._result(sample, 0, True, False)
+        finally:
+            self._watch.detach()
+        faults = []
+        for pc, address, size in self._watch.accesses():
+            instruction = instruction_at(self._elf, self._target, pc)
+            if must_be_aligned(self._target.cpu, instruction.name):
+                faults.append(
+                    f"\n  {self._place(pc)}: {instruction.text} accesses {size} bytes at "
+                    f"{address:#x} ({self._what_lies_at(address)})"
+                )
+        if faults:
+            raise DeviceSilent(
+                f"{self._name}, sample 0: {len(faults)} instructions access what is not aligned; "
+                f"the core faults on that:{''.join(faults[:_FAULTS_SHOWN])}"
+            )
 
     def _check_status(self, status: int, where: str) -> None:
         if status & 0xFFFF_FFFF:
@@ -273,8 +300,13 @@ class UnicornRunner:
             unicorn.UC_MEM_READ_UNMAPPED: "read of",
             unicorn.UC_MEM_READ_PROT: "read of",
         }.get(access)
-        what = "jump to" if verb is None else f"{verb} {size} bytes at"
-        return f"{what} {address:#x} ({self._what_lies_at(address)}) in {place}"
+        if verb is not None:
+            return f"{verb} {size} bytes at {address:#x} ({self._what_lies_at(address)}) in {place}"
+        register = arm_const.UC_ARM_REG_LR if self._thumb else arm64_const.UC_ARM64_REG_LR
+        caller = self._place(int(self._uc.reg_read(register)) & ~1)
+        return (
+            f"jump to {address:#x} ({self._what_lies_at(address)}); the link register is {caller}"
+        )
 
     def _place(self, pc: int) -> str:
         symbol = self._elf.symbol_at(pc)
@@ -283,6 +315,8 @@ class UnicornRunner:
     def _what_lies_at(self, address: int) -> str:
         layout = self._layout
         pool_end = layout.pool + self._pool_bytes
+        if self._context <= address < pool_end:
+            return f"byte {address - self._context} of the context"
         if pool_end <= address < pool_end + (1 << 24):
             return f"{address - pool_end} bytes past the end of the context"
         if layout.pool - (1 << 24) <= address < layout.pool:
