@@ -78,6 +78,7 @@ class OpDef:
     fixed_quant: the (scale, zero point) of the output where the scale rule is FIXED.
     weights, bias: index of the weight and bias inputs, None where the op has none; weight_axis is
         the axis of the weights that may be quantized per channel.
+    disagree: oracles that compute this op differently from its own, so that they are not asked.
     data_inputs: how many leading inputs are activations (the others are constants).
     """
 
@@ -97,6 +98,7 @@ class OpDef:
     weight_axis: int | None = None
     data_inputs: int = 1
     optional_inputs: tuple[int, ...] = ()
+    disagree: tuple[Oracle, ...] = ()
 
 
 def call_of(graph: Graph, node: Node) -> OpCall:

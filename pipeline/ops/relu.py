@@ -60,6 +60,7 @@ RELU6 = OpDef(
     run_float=lambda call, values: run_float(call, values, Activation.RELU6),
     run_int=lambda call, values: run_int(call, values, Activation.RELU6),
     scale_rule=ScaleRule.FREE,
-    oracle=Oracle.REF,  # TFLM ignores the rescale
+    oracle=Oracle.REF,
+    disagree=(Oracle.TFLM,),  # it ignores the rescale
     accepts=accepts,
 )

@@ -1,0 +1,133 @@
+"""A graph made ready for a target: lowered, emitted, compiled, measured against what the target has."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tinsmith.codegen.emit import Sources, emit
+from tinsmith.codegen.lower import LowerOptions, lower
+from tinsmith.codegen.program import Program
+from tinsmith.pipeline.errors import DoesNotFit
+from tinsmith.pipeline.graph import Graph
+from tinsmith.targets.harness import ModelInterface
+from tinsmith.targets.image import Image
+from tinsmith.targets.target import Target
+from tinsmith.targets.toolchains import Toolchain, compile_image, find_toolchain
+
+
+@dataclass(frozen=True, eq=False)
+class Build:
+    """A model for one target: the program, its sources and, where it was compiled, the image."""
+
+    target: Target
+    program: Program
+    sources: Sources
+    image: Image
+
+
+def make_program(graph: Graph, name: str, target: Target, objective: str) -> Program:
+    """The program for a target; DoesNotFit where its constants or its arena alone are too large."""
+    program = lower(graph, name, target.isa, LowerOptions(objective))
+    check_fit(program, target, program.weight_bytes, program.arena_bytes)
+    return program
+
+
+def interface_of(program: Program) -> ModelInterface:
+    return ModelInterface(
+        program.name,
+        tuple(v.nbytes for _, v in program.inputs),
+        tuple(v.nbytes for _, v in program.outputs),
+    )
+
+
+def build(
+    program: Program,
+    target: Target,
+    folder: Path,
+    *,
+    toolchain: Toolchain | None = None,
+    trace: bool = False,
+    sanitize: bool = False,
+    opt: str | None = None,
+) -> Build:
+    """Compiles a program into `folder`.
+
+    Raises DoesNotFit where the target has less flash than the code and weights need, ToolMissing
+    and ToolFailed as the toolchain does.
+    """
+    sources = emit(program, trace=trace)
+    toolchain = toolchain or find_toolchain(None, target)
+    image = compile_image(
+        toolchain,
+        target,
+        sources.model,
+        interface_of(program),
+        folder,
+        weight_symbols=sources.weight_symbols,
+        sanitize=sanitize,
+        opt=opt,
+    )
+    if image.sizes is not None and not trace:
+        check_fit(program, target, image.sizes.flash_bytes, image.sizes.ram_bytes)
+    return Build(target, program, sources, image)
+
+
+@contextmanager
+def temporary_build(program: Program, target: Target, **options: object) -> Iterator[Build]:
+    """As `build`, in a folder that is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="tinsmith-") as folder:
+        yield build(program, target, Path(folder), **options)  # type: ignore[arg-type]
+
+
+def check_fit(program: Program, target: Target, flash_bytes: int, ram_bytes: int) -> None:
+    """DoesNotFit with how much is missing and the layer that decides, for flash and RAM alike."""
+    problems = []
+    if target.flash_bytes is not None and flash_bytes > target.flash_bytes:
+        layer, size = heaviest_layer(program)
+        problems.append(
+            f"flash: needs {flash_bytes:,} bytes, {target.name} has {target.flash_bytes:,}: "
+            f"{flash_bytes - target.flash_bytes:,} too many; most are the weights of '{layer}' "
+            f"({size:,} bytes). Prune or narrow that layer, or choose a larger target"
+        )
+    if target.ram_bytes is not None and ram_bytes > target.ram_bytes:
+        problems.append(
+            f"RAM: needs {ram_bytes:,} bytes, {target.name} has {target.ram_bytes:,}: "
+            f"{ram_bytes - target.ram_bytes:,} too many; the most are alive in "
+            f"{peak_text(program)}. Use a larger stride or fewer channels there, or choose a larger target"
+        )
+    if problems:
+        raise DoesNotFit(
+            f"the model '{program.name}' does not fit {target.name}:\n  " + "\n  ".join(problems)
+        )
+
+
+def heaviest_layer(program: Program) -> tuple[str, int]:
+    """The layer with the most constants, and their bytes."""
+    sizes = [(s.node.name, sum(c.nbytes for c in s.plan.constants)) for s in program.steps]
+    return max(sizes, key=lambda pair: pair[1], default=("", 0))
+
+
+def peak_text(program: Program) -> str:
+    """The step at which most bytes of the arena are in use, and what lies there."""
+    step, alive = peak_step(program)
+    if not program.steps:
+        return "the inputs"
+    name = program.steps[min(max(step, 0), len(program.steps) - 1)].node.name
+    parts = ", ".join(f"{tensor} {size:,}" for tensor, size in alive)
+    return f"'{name}' ({parts})"
+
+
+def peak_step(program: Program) -> tuple[int, list[tuple[str, int]]]:
+    """The step whose live buffers reach highest in the arena, and these, largest first."""
+    best, reach = 0, -1
+    for step in range(-1, len(program.steps) + 1):
+        alive = [b for b in program.buffers if b.first <= step <= b.last]
+        top = max((b.offset + b.nbytes for b in alive), default=0)
+        if top > reach:
+            best, reach = step, top
+    alive = [b for b in program.buffers if b.first <= best <= b.last]
+    return best, sorted(((b.name, b.nbytes) for b in alive), key=lambda p: (-p[1], p[0]))

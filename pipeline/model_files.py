@@ -1,0 +1,132 @@
+"""Model files by their kind: what `tinsmith generate MODEL` and the like are given."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tinsmith.pipeline.errors import ConfigError, DataError, ModelError
+from tinsmith.pipeline.graph import Array, DType, Graph, Tensor
+from tinsmith.pipeline.numerics import quantize_array
+from tinsmith.pipeline.passes import FLOAT_PASSES, INT_PASSES, run_passes
+
+SUFFIXES = (".tflite", ".onnx")
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A model read from a file. sha256: of the file's bytes, in hexadecimal."""
+
+    graph: Graph
+    sha256: str
+
+
+def read_model(path: Path) -> Model:
+    """The graph of a .tflite or .onnx file, after the passes.
+
+    Raises ModelError for a missing, empty or damaged file, UnsupportedModel for what has no op.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise ModelError(f"'{path}': the kind of model is told by its suffix; allowed: .tflite, .onnx")
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as e:
+        raise ModelError(f"there is no model file '{path}'") from e
+    except OSError as e:
+        raise ModelError(f"the model file '{path}' can't be read: {e.strerror}") from e
+    if not data:
+        raise ModelError(f"the model file '{path}' is empty")
+    # Each front end is loaded only where it is asked for: onnx takes half a second to import.
+    if path.suffix.lower() == ".tflite":
+        from tinsmith.pipeline.frontends.tflite import read_tflite
+
+        graph = read_tflite(path)
+    else:
+        from tinsmith.pipeline.frontends.onnx import read_onnx
+
+        graph = read_onnx(path)
+    graph = run_passes(graph, INT_PASSES if graph.is_quantized else FLOAT_PASSES)
+    return Model(graph, hashlib.sha256(data).hexdigest())
+
+
+def read_quantized(path: Path, calibration: Path | None = None) -> Model:
+    """As read_model, and quantized: a float model needs calibration data, [N, *input shape] floats."""
+    model = read_model(path)
+    if model.graph.is_quantized:
+        if calibration is not None:
+            raise ConfigError(
+                f"'{path}' is quantized already; leave --calibrate out, or give a float model"
+            )
+        return model
+    if calibration is None:
+        raise ConfigError(
+            f"'{path}' is a float model; give samples to quantize it with: "
+            "--calibrate X.npy (floats [N, *input shape]), or quantize it first"
+        )
+    from tinsmith.pipeline.quantization import quantize
+
+    samples = read_arrays(calibration, model.graph)
+    return Model(quantize(model.graph, samples), model.sha256)
+
+
+def read_arrays(path: Path, graph: Graph) -> Mapping[str, Array]:
+    """Samples [N, *input shape] by input name from a .npy (one input) or .npz (by name).
+
+    Raises DataError for a missing or damaged file, missing inputs, and samples of different counts.
+    """
+    try:
+        loaded = np.load(path, allow_pickle=False)
+    except FileNotFoundError as e:
+        raise DataError(f"there is no file of samples '{path}'") from e
+    except (OSError, ValueError, EOFError) as e:
+        raise DataError(f"'{path}' is no .npy or .npz file of numbers: {e}") from e
+    if isinstance(loaded, np.ndarray):
+        if len(graph.inputs) != 1:
+            raise DataError(
+                f"'{path}' holds one array, but the model has the inputs "
+                f"{', '.join(graph.inputs)}; give an .npz with an array for each"
+            )
+        return {graph.inputs[0]: loaded}
+    with loaded as file:
+        names = list(file.files)
+        if len(graph.inputs) == 1 and len(names) == 1:
+            return {graph.inputs[0]: file[names[0]]}
+        missing = [n for n in graph.inputs if n not in names]
+        if missing:
+            raise DataError(
+                f"'{path}' has no array for the input {', '.join(missing)}; it has {', '.join(names)}"
+            )
+        arrays = {n: file[n] for n in graph.inputs}
+    if len({len(a) for a in arrays.values()}) > 1:
+        counts = ", ".join(f"{n} {len(a)}" for n, a in arrays.items())
+        raise DataError(f"'{path}': the inputs have different numbers of samples: {counts}")
+    return arrays
+
+
+def to_input(values: Array, tensor: Tensor, where: str) -> Array:
+    """Samples [N, *shape] as the tensor's own type: floats are quantized by its scale.
+
+    Leading dimensions of 1 may be left out, and NCHW images are not guessed at: the error says both.
+    """
+    count, shape = len(values) if values.ndim else 0, tensor.shape
+    flat = tuple(d for d in shape if d != 1)
+    if count == 0 or tuple(d for d in values.shape[1:] if d != 1) != flat:
+        raise DataError(
+            f"{where}: the array is {values.dtype}{list(values.shape)}; the input '{tensor.name}' "
+            f"takes samples of {tensor.dtype.value}{list(shape)}, so [N, {', '.join(map(str, shape))}]"
+        )
+    values = values.reshape(count, *shape)
+    if values.dtype == tensor.dtype.numpy:
+        return values
+    if values.dtype.kind != "f" or tensor.quant is None or tensor.dtype is DType.FLOAT32:
+        raise DataError(
+            f"{where}: the array is {values.dtype}; the input '{tensor.name}' takes "
+            f"{tensor.dtype.value}{'' if tensor.quant is None else ' or floats'}"
+        )
+    if not np.all(np.isfinite(values)):
+        raise DataError(f"{where}: the array has values that are not finite")
+    return np.asarray(quantize_array(values, tensor.quant, tensor.dtype))

@@ -1,0 +1,273 @@
+"""Validation: the same bytes from the interpreter, the oracles, and the C on the target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinsmith.codegen.program import Program
+from tinsmith.pipeline import interpreter
+from tinsmith.pipeline.deployment import Build, temporary_build
+from tinsmith.pipeline.errors import ToolFailed
+from tinsmith.pipeline.exporters.tflite import to_tflite
+from tinsmith.pipeline.graph import Array, Graph
+from tinsmith.pipeline.oracles import absent_oracles, installed_oracles
+from tinsmith.pipeline.ops import OPS, Oracle
+from tinsmith.targets.emulators import open_runner
+from tinsmith.targets.target import Target
+from tinsmith.targets.toolchains import Toolchain
+
+Samples = Mapping[str, Array]
+Outputs = tuple[Array, ...]
+RANDOM_NOTE = "random input: not an accuracy figure"
+
+
+@dataclass(frozen=True)
+class LayerResult:
+    """One step on the device against the interpreter, over the samples that were traced."""
+
+    name: str
+    op: str
+    kernel: str
+    shape: tuple[int, ...]
+    mismatches: int
+    max_difference: int
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What `tinsmith validate` reports; docs/validation.md says what each figure counts.
+
+    mismatches: bytes of all outputs in which the target differs from the interpreter.
+    oracles: differing bytes by oracle. skipped_oracles: oracle -> why it was not asked.
+    """
+
+    target: str
+    samples: int
+    bit_exact: bool
+    oracles: Mapping[str, int]
+    mismatches: int
+    instructions: int | None
+    arena_bytes: int
+    stack_bytes: int | None
+    code_bytes: int | None
+    weight_bytes: int
+    flash_bytes: int | None
+    toolchain: str
+    emulator: str
+    kernels: Mapping[str, str]
+    objective: str
+    arena_lower_bound: int
+    input: str
+    skipped_oracles: Mapping[str, str] = field(default_factory=dict)
+    layers: tuple[LayerResult, ...] = ()
+    first_difference: str | None = None
+
+    def json(self) -> dict[str, Any]:
+        """The report as plain data, for a file."""
+        return asdict(self)
+
+
+def random_samples(graph: Graph, count: int, seed: int = 0) -> Samples:
+    """Uniform random input over the whole range of each input's type."""
+    rng = np.random.default_rng(seed)
+    samples = {}
+    for name in graph.inputs:
+        tensor = graph.tensors[name]
+        shape = (count, *tensor.shape)
+        if tensor.dtype.is_integer:
+            info = np.iinfo(tensor.dtype.numpy)
+            samples[name] = rng.integers(info.min, info.max + 1, shape).astype(tensor.dtype.numpy)
+        else:
+            samples[name] = rng.standard_normal(shape).astype(np.float32)
+    return samples
+
+
+def interpret(graph: Graph, samples: Samples) -> Outputs:
+    """The interpreter's outputs [N, *shape]; a graph with state takes the samples as one sequence."""
+    if not graph.state:
+        return interpreter.run_samples(graph, samples)
+    state = None
+    rows: list[Outputs] = []
+    for i in range(count_of(samples)):
+        tensors, state = interpreter.run(graph, {n: samples[n][i] for n in graph.inputs}, state)
+        rows.append(interpreter.outputs(graph, tensors))
+    return tuple(np.stack(parts) for parts in zip(*rows, strict=True))
+
+
+def count_of(samples: Samples) -> int:
+    return len(next(iter(samples.values())))
+
+
+def run_device(build: Build, samples: Samples) -> tuple[Outputs, int | None, int | None]:
+    """(outputs [N, *shape], instructions of the first inference, peak stack) of the C."""
+    program = build.program
+    graph = program.graph
+    rows = [
+        tuple(samples[n][i].tobytes() for n in graph.inputs) for i in range(count_of(samples))
+    ]
+    collected: list[list[Array]] = []
+    instructions = stack = None
+    with open_runner(build.image, build.target) as runner:
+        for result in runner.run(rows, reset_each=not graph.state, count="first"):
+            collected.append(
+                [_from_bytes(b, graph, n) for b, n in zip(result.outputs, graph.outputs, strict=True)]
+            )
+            instructions = instructions if result.instructions is None else result.instructions
+            stack = stack if result.stack_bytes is None else result.stack_bytes
+    outputs = tuple(np.stack(parts) for parts in zip(*collected, strict=True))
+    return outputs, instructions, stack
+
+
+def _from_bytes(data: bytes, graph: Graph, name: str) -> Array:
+    tensor = graph.tensors[name]
+    return np.frombuffer(data, tensor.dtype.numpy).reshape(tensor.shape)
+
+
+def differing_bytes(a: Sequence[Array], b: Sequence[Array]) -> int:
+    """Bytes in which two lists of arrays of the same shapes differ."""
+    return sum(int(np.count_nonzero(_bytes(x) != _bytes(y))) for x, y in zip(a, b, strict=True))
+
+
+def _bytes(array: Array) -> NDArray[np.uint8]:
+    return np.frombuffer(np.ascontiguousarray(array).tobytes(), np.uint8)
+
+
+def ask_oracles(
+    graph: Graph, samples: Samples, expected: Outputs
+) -> tuple[dict[str, int], dict[str, str]]:
+    """(differing bytes by oracle, why the others were not asked)."""
+    counts: dict[str, int] = {}
+    skipped = {name: f"not installed: {how}" for name, how in absent_oracles().items()}
+    model = to_tflite(graph)
+    for name, oracle in installed_oracles().items():
+        reason = _not_an_oracle(graph, name)
+        if reason:
+            skipped[name] = reason
+            continue
+        try:
+            outputs = oracle.run(model, samples, stateful=bool(graph.state), isolated=True)
+        except ToolFailed as e:
+            skipped[name] = str(e)
+            continue
+        # An output's type is the model's own; runtimes may return it with other leading dimensions.
+        counts[name] = differing_bytes(
+            [o.reshape(e.shape) for o, e in zip(outputs, expected, strict=True)], expected
+        )
+    return counts, skipped
+
+
+def _not_an_oracle(graph: Graph, name: str) -> str:
+    """Why a runtime does not define this model: it computes one of its ops otherwise."""
+    for node in graph.nodes:
+        op = OPS[node.op]
+        if op.oracle is Oracle.OWN:
+            return f"{node.op} '{node.name}' is tinsmith's own definition"
+        if any(name in other.value for other in op.disagree):
+            return f"{node.op} '{node.name}' is defined by {op.oracle.value}"
+    return ""
+
+
+def validate(
+    program: Program,
+    target: Target,
+    samples: Samples,
+    *,
+    toolchain: Toolchain | None = None,
+    expected: Outputs | None = None,
+    per_layer: bool = False,
+    note: str = "",
+    oracles: bool = True,
+    oracle_samples: int | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> tuple[Validation, Outputs]:
+    """Runs the samples everywhere and compares. Returns the report and the target's outputs.
+
+    expected: the interpreter's outputs, where they are known already. oracle_samples: how many of
+    the samples the oracles are given (None for all).
+    """
+    graph = program.graph
+    if expected is None:
+        tell("interpreter")
+        expected = interpret(graph, samples)
+    counts: dict[str, int] = {}
+    skipped: dict[str, str] = {}
+    if oracles:
+        tell("oracles")
+        first = {n: a[:oracle_samples] for n, a in samples.items()}
+        counts, skipped = ask_oracles(graph, first, tuple(e[:oracle_samples] for e in expected))
+    tell(f"compiling and running on {target.name}")
+    with temporary_build(program, target, toolchain=toolchain) as made:
+        outputs, instructions, stack = run_device(made, samples)
+        sizes, image = made.image.sizes, made.image
+    mismatches = differing_bytes(outputs, expected)
+    layers: tuple[LayerResult, ...] = ()
+    if per_layer:
+        tell("layers")
+        layers = compare_layers(program, target, samples, toolchain=toolchain)
+    report = Validation(
+        target=target.name,
+        samples=count_of(samples),
+        bit_exact=mismatches == 0 and not any(counts.values()),
+        oracles=counts,
+        mismatches=mismatches,
+        instructions=instructions,
+        arena_bytes=program.arena_bytes if sizes is None else sizes.ram_bytes,
+        stack_bytes=stack,
+        code_bytes=None if sizes is None else sizes.code_bytes,
+        weight_bytes=program.weight_bytes if sizes is None else sizes.weight_bytes,
+        flash_bytes=None if sizes is None else sizes.flash_bytes,
+        toolchain=image.toolchain,
+        emulator="host" if target.kind == "host" else "unicorn",
+        kernels=dict(program.kernels),
+        objective=program.objective,
+        arena_lower_bound=program.arena_lower_bound,
+        input=note or "given samples",
+        skipped_oracles=skipped,
+        layers=layers,
+        first_difference=next((x.name for x in layers if x.mismatches), None),
+    )
+    return report, outputs
+
+
+def compare_layers(
+    program: Program,
+    target: Target,
+    samples: Samples,
+    *,
+    toolchain: Toolchain | None = None,
+    count: int = 3,
+) -> tuple[LayerResult, ...]:
+    """Every step's output on the target against the interpreter, over the first `count` samples."""
+    graph = program.graph
+    rows = []
+    for i in range(min(count, count_of(samples))):
+        rows.append(tuple(samples[n][i].tobytes() for n in graph.inputs))
+    wrong = [0] * len(program.steps)
+    worst = [0] * len(program.steps)
+    state = None
+    with (
+        temporary_build(program, target, toolchain=toolchain, trace=True) as made,
+        open_runner(made.image, target) as runner,
+    ):
+        results = runner.run(rows, reset_each=not graph.state, count="none")
+        for i, result in enumerate(results):
+            inputs = {n: samples[n][i] for n in graph.inputs}
+            tensors, after = interpreter.run(graph, inputs, state)
+            state = after if graph.state else None
+            for step, data in result.trace:
+                node = program.steps[step].node
+                source = node.inputs[0] if node.op == "assign" else node.outputs[0]
+                want = tensors[source]
+                have = np.frombuffer(data, want.dtype)
+                gap = np.abs(have.astype(np.float64) - want.reshape(-1).astype(np.float64))
+                wrong[step] += int(np.count_nonzero(gap))
+                worst[step] = max(worst[step], int(gap.max(initial=0)))
+    return tuple(
+        LayerResult(s.node.name, s.node.op, s.kernel, s.outs[0].shape, wrong[i], worst[i])
+        for i, s in enumerate(program.steps)
+    )
