@@ -410,7 +410,10 @@ class GraphBuilder:
         label = name or f"{op}_{len(self.nodes)}"
         ins = tuple(self.tensors[i] if i else None for i in inputs)
         specs = OPS[op].infer(OpCall(label, attrs, ins, (), op))
-        quants = list(quant) if isinstance(quant, (list, tuple)) else [quant] * len(specs)
+        if quant is None or isinstance(quant, QuantParams):
+            quants: list[QuantParams | None] = [quant] * len(specs)
+        else:
+            quants = list(quant)
         names = []
         for i, (spec, q) in enumerate(zip(specs, quants, strict=True)):
             wish = f"{label}_out" if len(specs) == 1 else f"{label}_out{i}"

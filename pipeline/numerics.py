@@ -68,7 +68,7 @@ def divide_by_power_of_two(x: ArrayLike, exponent: ArrayLike) -> Int64:
     exponent = np.asarray(exponent, np.int64)
     mask = (np.int64(1) << exponent) - 1
     threshold = (mask >> 1) + (x < 0)
-    return (x >> exponent) + ((x & mask) > threshold)
+    return np.asarray((x >> exponent) + ((x & mask) > threshold), np.int64)
 
 
 def requantize(acc: ArrayLike, m: ArrayLike, shift: ArrayLike) -> Int64:
@@ -131,4 +131,4 @@ def quantize_array(real: ArrayLike, quant: QuantParams, dtype: DType) -> NDArray
     zero = quant.zero_points.reshape(shape if quant.zero_points.size > 1 else [1] * x.ndim)
     rounded = np.copysign(np.floor(np.abs(ratio) + 0.5), ratio) + zero
     low, high = integer_range(dtype, quant.bits)
-    return np.clip(np.nan_to_num(rounded), low, high).astype(dtype.numpy)
+    return np.asarray(np.clip(np.nan_to_num(rounded), low, high), dtype.numpy)

@@ -58,7 +58,8 @@ class Oracle:
             are ToolFailed too.
         """
         if isolated:
-            return _in_process(self.name, "run", model, samples, stateful)
+            outputs: list[Array] = _in_process(self.name, "run", model, samples, stateful)
+            return outputs
         info = read_info(model)
         arrays = [_samples_of(info, samples, i) for i in range(len(info.inputs))]
         count = min((len(a) for a in arrays), default=1)

@@ -471,8 +471,8 @@ def write_pad(site: Site) -> None:
     if len(a.pads) > 4:
         version = 3
     if a.value == 0.0:
-        inputs = (site.inputs[0], pads)
-        site.sub.operator("PAD", version, schema.PadOptionsT(), inputs, site.outputs)
+        options = schema.PadOptionsT()
+        site.sub.operator("PAD", version, options, (site.inputs[0], pads), site.outputs)
         return
     if x.dtype is DType.FLOAT32:
         info = np.finfo(np.float32)

@@ -60,7 +60,8 @@ def _accumulate(call: OpCall, x: Array, w: Array, pad_value: float) -> NDArray[n
     for g in range(groups):
         columns = view[..., g * ic : (g + 1) * ic].reshape(n * oh * ow, kh * kw * ic)
         parts.append(columns @ weights[g].T)
-    return np.concatenate(parts, axis=1).reshape(n, oh, ow, oc)
+    sums = np.concatenate(parts, axis=1).reshape(n, oh, ow, oc)
+    return np.asarray(sums, np.float64)
 
 
 def run_float(call: OpCall, values: Values) -> tuple[Array, ...]:

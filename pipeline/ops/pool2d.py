@@ -52,8 +52,9 @@ def valid_counts(call: OpCall) -> NDArray[np.int64]:
     a = call.attrs
     ones = np.ones((1, *call.input(0).shape[1:3], 1), np.float64)
     padded = np.ascontiguousarray(window.pad_hw(ones, a.pads, 0.0))
-    view = window.patches(padded, a.kernel, a.stride, (1, 1), call.output.shape[1:3])
-    return view.sum(axis=(3, 4)).astype(np.int64)
+    oh, ow = call.output.shape[1:3]
+    view = window.patches(padded, a.kernel, a.stride, (1, 1), (oh, ow))
+    return np.asarray(view.sum(axis=(3, 4)), np.int64)
 
 
 def max_float(call: OpCall, values: Values) -> tuple[Array, ...]:
