@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tinsmith.pipeline.errors import ModelError, UnsupportedModel
-from tinsmith.pipeline.graph import Graph, Node
-from tinsmith.pipeline.ops import OPS, ScaleRule, call_of
+from tinsmith.pipeline.graph import DType, Graph, Node
+from tinsmith.pipeline.ops import OPS, OpCall, OpDef, ScaleRule, call_of
 
 
 def verify(graph: Graph) -> Graph:
@@ -54,11 +54,40 @@ def _verify_node(graph: Graph, node: Node, known: set[str]) -> None:
                 f"{tensor.dtype.value}{list(tensor.shape)}, "
                 f"expected {spec.dtype.value}{list(spec.shape)}"
             )
-    reasons = op.accepts(call)
+    reasons = (*quant_reasons(op, call), *op.accepts(call))
     if reasons:
         raise UnsupportedModel(f"{node.op} '{node.name}': {'; '.join(reasons)}")
     if call.output.quant is not None:
         _verify_scales(graph, node)
+
+
+_QUANTIZED = (DType.INT8, DType.UINT8, DType.INT16)
+
+
+def quant_reasons(op: OpDef, call: OpCall) -> tuple[str, ...]:
+    """Reasons why the quantization of a call's tensors isn't what its op computes with.
+
+    One scale for activations, scales along the op's own axis for weights, and some scale wherever
+    the op doesn't merely move values.
+    """
+    reasons = []
+    moves = op.scale_rule in (ScaleRule.SAME, ScaleRule.ALL_SAME)
+    for i, tensor in enumerate((*call.inputs, *call.outputs)):
+        if tensor is None or i == op.bias or tensor.dtype not in _QUANTIZED:
+            continue
+        quant = tensor.quant
+        if quant is None:
+            if not moves:
+                reasons.append(f"'{tensor.name}' is {tensor.dtype.value} without a scale")
+        elif i == op.weights:
+            if quant.axis not in (None, op.weight_axis):
+                reasons.append(
+                    f"'{tensor.name}' has scales along axis {quant.axis}; "
+                    f"allowed: axis {op.weight_axis}, or one scale"
+                )
+        elif quant.per_channel and not tensor.is_constant:
+            reasons.append(f"'{tensor.name}' has {len(quant.scale)} scales; allowed: one")
+    return tuple(reasons)
 
 
 def _verify_scales(graph: Graph, node: Node) -> None:

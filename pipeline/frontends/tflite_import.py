@@ -28,6 +28,7 @@ from tinsmith.pipeline.graph import (
 )
 from tinsmith.pipeline.numerics import integer_range
 from tinsmith.pipeline.ops import OPS, OpCall
+from tinsmith.pipeline.verify import quant_reasons
 
 TYPES: Mapping[str, DType] = {
     "FLOAT32": DType.FLOAT32,
@@ -39,7 +40,6 @@ TYPES: Mapping[str, DType] = {
     "INT64": DType.INT64,
     "BOOL": DType.BOOL,
 }
-_QUANTIZED = (DType.INT8, DType.UINT8, DType.INT16)
 
 
 class DependsOnUnsupported(Exception):
@@ -151,14 +151,12 @@ class Importer:
                     f"but it computes {list(spec.shape)}"
                 )
             outputs.append(Tensor(out.name, spec.shape, out.dtype, out.quant))
-        for tensor in (*inputs, *outputs):
-            self._check_quantized(op, tensor)
         call = OpCall(label, attrs, tuple(inputs), tuple(outputs))
-        reasons = definition.accepts(call)
-        if not reasons and all(t is None or t.is_constant for t in inputs) and inputs:
-            outputs = self._folded(op, name, call)
-        elif reasons:
+        reasons = (*quant_reasons(definition, call), *definition.accepts(call))
+        if reasons:
             raise UnsupportedModel("; ".join(reasons))
+        if inputs and all(t is None or t.is_constant for t in inputs):
+            outputs = self._folded(op, name, call)
         else:
             node_inputs = tuple("" if t is None else t.name for t in inputs)
             names = tuple(t.name for t in outputs)
@@ -204,12 +202,6 @@ class Importer:
     def _check_new(self, index: int) -> None:
         if index in self.values:
             raise ModelError(f"tensor '{self.names[index]}' is computed twice")
-
-    def _check_quantized(self, op: FileOperator, tensor: Tensor | None) -> None:
-        if tensor is not None and tensor.dtype in _QUANTIZED and tensor.quant is None:
-            raise ModelError(
-                f"{self.label(op)}: tensor '{tensor.name}' is {tensor.dtype.value} without a scale"
-            )
 
     def _folded(self, op: FileOperator, name: str, call: OpCall) -> list[Tensor]:
         self.folded_bytes += sum(t.nbytes for t in call.outputs)

@@ -189,7 +189,7 @@ def import_padv2(im: Importer, op: FileOperator) -> None:
     if border.data is None or border.size != 1:
         raise UnsupportedModel("the border is computed at run time; allowed: a constant value")
     value = float(border.data.reshape(-1)[0])
-    if x.dtype is not DType.FLOAT32 and x.quant is not None:
+    if x.dtype is not DType.FLOAT32 and x.quant is not None and not x.quant.per_channel:
         # The stored border goes into the output as it is, whatever scale it has itself.
         value = (value - x.zero_point) * x.scale
     im.node(op, "pad", [x], PadAttrs(_pad_pairs(im, op, x), value))
