@@ -91,7 +91,7 @@ def emit(program: Program, *, trace: bool = False) -> Sources:
     trace: each step is followed by a call of `tinsmith_trace(step, data, bytes)`, which the harness of an
     emulator defines; the memory plan and the kernels are the same.
     """
-    env = _environment()
+    env = environment()
     functions, calls = _functions(program, env)
     kernels = "\n".join(f.text for f in functions)
     context = {
@@ -100,8 +100,8 @@ def emit(program: Program, *, trace: bool = False) -> Sources:
         "upper": program.name.upper(),
         "generator": f"tinsmith {version('tinsmith')}",
         "model": c_comment(program.graph.name),
-        "inputs": [_port(program.graph.tensors[n].name, v) for n, v in program.inputs],
-        "outputs": [_port(program.graph.tensors[n].name, v) for n, v in program.outputs],
+        "inputs": [port_facts(program.graph.tensors[n].name, v) for n, v in program.inputs],
+        "outputs": [port_facts(program.graph.tensors[n].name, v) for n, v in program.outputs],
         "states": [_state(s.name, s.view, s.initial) for s in program.state],
         "constants": [_array(c) for c in program.constants],
         "helpers": _helpers(kernels, env),
@@ -123,15 +123,15 @@ def emit(program: Program, *, trace: bool = False) -> Sources:
     return Sources(program.name, files, weights)
 
 
-def _environment() -> jinja2.Environment:
-    env = jinja2.Environment(
+def environment() -> jinja2.Environment:
+    """The templates, read strictly: an undefined name is an error."""
+    return jinja2.Environment(
         loader=jinja2.PackageLoader("tinsmith.codegen", "templates"),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    return env
 
 
 class _Fields:
@@ -190,7 +190,16 @@ def _render(name: str, steps: Sequence[Step], env: jinja2.Environment) -> tuple[
     declared = [f"{p.ctype} *{p.name}" for p in plan.pointers]
     declared += [f"int32_t {f}" for f in parameters]
     params = _wrap(declared, len(f"static void {name}("))
-    return template.render(fn=name, params=params, k=fields), parameters
+    return tidy(template.render(fn=name, params=params, k=fields)), parameters
+
+
+def tidy(text: str) -> str:
+    """Neutral arithmetic taken out of C text: `x * 1`, `x / 1`, `x + 0`, `x - 0`, `x + -3`."""
+    number_end = r"(?![\w.(])"
+    text = re.sub(rf" [*/] 1{number_end}", "", text)
+    text = re.sub(rf" [+-] 0{number_end}(?! [*/])", "", text)
+    text = re.sub(r" \+ -(\d)", r" - \1", text)
+    return re.sub(r" - -(\d)", r" + \1", text)
 
 
 def _call(step: Step, function: str, parameters: Sequence[str]) -> str:
@@ -246,7 +255,7 @@ def _common_type(views: Sequence[BufferView]) -> str:
     return types.pop() if len(types) == 1 else "void"
 
 
-def _port(tensor: str, view: BufferView) -> dict[str, Any]:
+def port_facts(tensor: str, view: BufferView) -> dict[str, Any]:
     """What the header says of an input or output."""
     meaning = ""
     if view.quant is not None and len(view.quant.scale) == 1:
@@ -296,6 +305,11 @@ def _array(constant: Constant) -> dict[str, Any]:
         "nbytes": constant.nbytes,
         "align": constant.align,
     }
+
+
+def golden_rows(array: NDArray[Any]) -> list[str]:
+    """A sample's values as literals in lines."""
+    return _rows(array.reshape(-1), DType.of(array))
 
 
 def number(value: Any, dtype: DType | None) -> str:

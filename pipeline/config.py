@@ -227,7 +227,7 @@ class Generate(Table):
     targets: Annotated[list[str], Field(min_length=1)] = Field(
         default=["cortex-m4"], description="Targets to generate, build and validate for."
     )
-    objective: Literal["speed", "balanced", "flash", "ram"] = Field(
+    objective: Literal["balanced", "time", "size", "ram"] = Field(
         default="balanced", description="What to prefer where kernels differ."
     )
     name: CName = Field(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from tinsmith.codegen.program import Program
 from tinsmith.pipeline.errors import DoesNotFit
 from tinsmith.pipeline.graph import Graph
 from tinsmith.targets.harness import ModelInterface
-from tinsmith.targets.image import Image
+from tinsmith.targets.image import Image, Sizes
 from tinsmith.targets.target import Target
 from tinsmith.targets.toolchains import Toolchain, compile_image, find_toolchain
 
@@ -74,6 +75,21 @@ def build(
     if image.sizes is not None and not trace:
         check_fit(program, target, image.sizes.flash_bytes, image.sizes.ram_bytes)
     return Build(target, program, sources, image)
+
+
+def load_build(program: Program, target: Target, folder: Path) -> Build:
+    """A build that `build` put into a folder, described by the image.json beside it."""
+    facts = json.loads((folder / "image.json").read_text())
+    sizes = None if facts["sizes"] is None else Sizes(**facts["sizes"])
+    image = Image(
+        folder / facts["image"],
+        facts["form"],
+        target,
+        interface_of(program),
+        facts["toolchain"],
+        sizes,
+    )
+    return Build(target, program, emit(program), image)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -15,8 +16,8 @@ from tinsmith.pipeline.deployment import Build, temporary_build
 from tinsmith.pipeline.errors import ToolFailed
 from tinsmith.pipeline.exporters.tflite import to_tflite
 from tinsmith.pipeline.graph import Array, Graph
-from tinsmith.pipeline.oracles import absent_oracles, installed_oracles
 from tinsmith.pipeline.ops import OPS, Oracle
+from tinsmith.pipeline.oracles import absent_oracles, installed_oracles
 from tinsmith.targets.emulators import open_runner
 from tinsmith.targets.target import Target
 from tinsmith.targets.toolchains import Toolchain
@@ -107,15 +108,16 @@ def run_device(build: Build, samples: Samples) -> tuple[Outputs, int | None, int
     """(outputs [N, *shape], instructions of the first inference, peak stack) of the C."""
     program = build.program
     graph = program.graph
-    rows = [
-        tuple(samples[n][i].tobytes() for n in graph.inputs) for i in range(count_of(samples))
-    ]
+    rows = [tuple(samples[n][i].tobytes() for n in graph.inputs) for i in range(count_of(samples))]
     collected: list[list[Array]] = []
     instructions = stack = None
     with open_runner(build.image, build.target) as runner:
         for result in runner.run(rows, reset_each=not graph.state, count="first"):
             collected.append(
-                [_from_bytes(b, graph, n) for b, n in zip(result.outputs, graph.outputs, strict=True)]
+                [
+                    _from_bytes(b, graph, n)
+                    for b, n in zip(result.outputs, graph.outputs, strict=True)
+                ]
             )
             instructions = instructions if result.instructions is None else result.instructions
             stack = stack if result.stack_bytes is None else result.stack_bytes
@@ -178,6 +180,7 @@ def validate(
     samples: Samples,
     *,
     toolchain: Toolchain | None = None,
+    made: Build | None = None,
     expected: Outputs | None = None,
     per_layer: bool = False,
     note: str = "",
@@ -187,6 +190,7 @@ def validate(
 ) -> tuple[Validation, Outputs]:
     """Runs the samples everywhere and compares. Returns the report and the target's outputs.
 
+    made: the compiled model, where there is one already; else it is compiled for the occasion.
     expected: the interpreter's outputs, where they are known already. oracle_samples: how many of
     the samples the oracles are given (None for all).
     """
@@ -201,9 +205,9 @@ def validate(
         first = {n: a[:oracle_samples] for n, a in samples.items()}
         counts, skipped = ask_oracles(graph, first, tuple(e[:oracle_samples] for e in expected))
     tell(f"compiling and running on {target.name}")
-    with temporary_build(program, target, toolchain=toolchain) as made:
-        outputs, instructions, stack = run_device(made, samples)
-        sizes, image = made.image.sizes, made.image
+    with nullcontext(made) if made else temporary_build(program, target, toolchain=toolchain) as b:
+        outputs, instructions, stack = run_device(b, samples)
+        sizes, image = b.image.sizes, b.image
     mismatches = differing_bytes(outputs, expected)
     layers: tuple[LayerResult, ...] = ()
     if per_layer:

@@ -1,0 +1,158 @@
+"""`analyze`: what a model is and what it would cost, before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tinsmith.codegen.emit import model_name
+from tinsmith.codegen.lower import LowerOptions, lower
+from tinsmith.codegen.program import Program
+from tinsmith.pipeline.deployment import peak_step
+from tinsmith.pipeline.errors import UnsupportedModel
+from tinsmith.pipeline.graph import Graph, Shape, Tensor
+from tinsmith.pipeline.ops import OPS, call_of
+from tinsmith.targets.target import Target
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output. scale and zero_point are None where it is not quantized per tensor."""
+
+    name: str
+    dtype: str
+    shape: Shape
+    scale: float | None
+    zero_point: int | None
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One node. weight_bytes: its constants as the model has them. activation_bytes: its outputs."""
+
+    name: str
+    op: str
+    kernel: str | None
+    input_shapes: tuple[Shape, ...]
+    output_shapes: tuple[Shape, ...]
+    macs: int
+    weight_bytes: int
+    activation_bytes: int
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """The preflight of a model; figures are bytes.
+
+    arena_bytes and what follows are None without a target, or where something is not supported.
+    weight_bytes: for a target, as its kernels store them; else as the model has them.
+    """
+
+    model: str
+    quantized: bool
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    layers: tuple[Layer, ...]
+    macs: int
+    parameters: int
+    weight_bytes: int
+    state_bytes: int
+    unsupported: tuple[str, ...] = ()
+    target: str | None = None
+    arena_bytes: int | None = None
+    arena_lower_bound: int | None = None
+    peak_layer: str | None = None
+    peak_tensors: tuple[tuple[str, int], ...] = ()
+    flash_limit_bytes: int | None = None
+    ram_limit_bytes: int | None = None
+    fits: bool | None = None
+
+    def json(self) -> dict[str, Any]:
+        """The report as plain data, for a file."""
+        return asdict(self)
+
+
+def analyze(graph: Graph, target: Target | None = None, objective: str = "balanced") -> Analysis:
+    """Shapes, MACs, weights and activations of every layer; with a target, the arena and the fit.
+
+    Nothing is compiled: `fits` compares weights and arena with the target's memories, and code
+    (a few KB) comes on top.
+    """
+    program: Program | None = None
+    unsupported: tuple[str, ...] = ()
+    if target is not None:
+        try:
+            options = LowerOptions(objective)
+            program = lower(graph, model_name(graph.name), target.isa, options)
+        except UnsupportedModel as e:
+            unsupported = tuple(line.strip() for line in str(e).splitlines()[1:]) or (str(e),)
+    layers = tuple(_layer(graph, i, program) for i in range(len(graph.nodes)))
+    constants = _constants(graph)
+    weight_bytes = sum(t.nbytes for t in constants)
+    parameters = sum(t.size for t in constants)
+    extra: dict[str, Any] = {}
+    if target is not None:
+        extra = {
+            "target": target.name,
+            "flash_limit_bytes": target.flash_bytes,
+            "ram_limit_bytes": target.ram_bytes,
+        }
+    if program is not None and target is not None:
+        weight_bytes = program.weight_bytes
+        step, alive = peak_step(program)
+        inside = 0 <= step < len(program.steps)
+        extra |= {
+            "arena_bytes": program.arena_bytes,
+            "arena_lower_bound": program.arena_lower_bound,
+            "peak_layer": program.steps[step].node.name if inside else None,
+            "peak_tensors": tuple(alive),
+            "fits": weight_bytes <= (target.flash_bytes or weight_bytes)
+            and program.arena_bytes <= (target.ram_bytes or program.arena_bytes),
+        }
+    return Analysis(
+        graph.name,
+        graph.is_quantized,
+        tuple(_port(graph.tensors[n]) for n in graph.inputs),
+        tuple(_port(graph.tensors[n]) for n in graph.outputs),
+        layers,
+        sum(layer.macs for layer in layers),
+        parameters,
+        weight_bytes,
+        sum(s.initial.nbytes for s in graph.state),
+        unsupported,
+        **extra,
+    )
+
+
+def _constants(graph: Graph) -> Sequence[Tensor]:
+    used = {n for node in graph.nodes for n in node.inputs if n}
+    return [t for name, t in graph.tensors.items() if name in used and t.is_constant]
+
+
+def _layer(graph: Graph, index: int, program: Program | None) -> Layer:
+    node = graph.nodes[index]
+    call = call_of(graph, node)
+    data = [t for t in call.inputs if t is not None]
+    kernels = {} if program is None else program.kernels
+    return Layer(
+        node.name,
+        node.op,
+        kernels.get(node.name),
+        tuple(t.shape for t in data if not t.is_constant),
+        tuple(t.shape for t in call.outputs),
+        OPS[node.op].macs(call),
+        sum(t.nbytes for t in data if t.is_constant),
+        sum(t.nbytes for t in call.outputs),
+    )
+
+
+def _port(tensor: Tensor) -> Port:
+    single = tensor.quant is not None and len(tensor.quant.scale) == 1
+    return Port(
+        tensor.name,
+        tensor.dtype.value,
+        tensor.shape,
+        tensor.scale if single else None,
+        tensor.zero_point if single else None,
+    )

@@ -1,0 +1,250 @@
+"""The command line. It parses, calls one function of the library, and prints; errors become exit codes."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+
+from tinsmith.pipeline.errors import ConfigError, GateFailed, TinsmithError, ToolFailed
+from tinsmith.pipeline.files import write_json, write_whole
+
+INTERRUPTED = 130  # what a shell reports for Ctrl-C
+
+app = typer.Typer(
+    name="tinsmith",
+    help="From a trained network to firmware-ready C that computes the same bytes on the device.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+# Where the output is no terminal, lines are as long as a table needs, not 80 columns.
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+ModelArgument = Annotated[Path, typer.Argument(help="A .tflite or .onnx file.", show_default=False)]
+TargetOption = Annotated[
+    str, typer.Option("-t", "--target", help="A target; `tinsmith targets` lists them.")
+]
+ObjectiveOption = Annotated[
+    str, typer.Option("-O", "--objective", help="balanced, time, size or ram.")
+]
+CalibrateOption = Annotated[
+    Path | None,
+    typer.Option(help="Samples (.npy, .npz; floats [N, ...]) to quantize a float model with."),
+]
+NameOption = Annotated[str | None, typer.Option("-n", "--name", help="Prefix of the C names.")]
+JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the report to this file.")]
+ToolchainOption = Annotated[
+    str | None, typer.Option(help="zig, gcc or clang; zig by default.", show_default=False)
+]
+
+
+@app.command()
+def run(
+    config: Annotated[Path, typer.Argument(help="tinsmith.toml, or the folder that holds it.")],
+    from_: Annotated[
+        str | None, typer.Option("--from", help="Recompute this stage and the later ones.")
+    ] = None,
+    to: Annotated[str | None, typer.Option("--to", help="Stop after this stage.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Recompute every stage.")] = False,
+) -> None:
+    """Run the pipeline of a tinsmith.toml: only what changed is computed again."""
+    from tinsmith.pipeline.report.run_view import run_with_view
+
+    run_with_view(config, from_=from_, to=to, force=force, console=console)
+
+
+@app.command()
+def generate(
+    model: ModelArgument,
+    target: TargetOption,
+    out: Annotated[Path, typer.Option("-o", "--out", help="The folder to write.")],
+    name: NameOption = None,
+    objective: ObjectiveOption = "balanced",
+    calibrate: CalibrateOption = None,
+    toolchain: ToolchainOption = None,
+) -> None:
+    """Write C sources that stand alone: model, header, build file, README, self-test."""
+    from tinsmith.pipeline.generation import generate as make
+    from tinsmith.pipeline.model_files import read_quantized
+    from tinsmith.pipeline.output_folder import check_folder, write_folder
+    from tinsmith.pipeline.report.tables import print_sizes
+    from tinsmith.targets.target import target_named
+    from tinsmith.targets.toolchains import find_toolchain
+
+    device = target_named(target)
+    check_objective(objective)
+    check_folder(out)
+    read = read_quantized(model, calibrate)
+    made = make(
+        read.graph,
+        device,
+        name=name or model.stem,
+        objective=objective,
+        toolchain=find_toolchain(toolchain, device),
+    )
+    write_folder(out, made.files)
+    print_sizes(console, made.sizes, made.instructions)
+    console.print(f"The C is in {out}", markup=False)
+
+
+@app.command()
+def validate(
+    model: ModelArgument,
+    target: TargetOption,
+    objective: ObjectiveOption = "balanced",
+    inputs: Annotated[
+        Path | None, typer.Option(help=".npy or .npz of samples [N, ...]; random by default.")
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, help="How many random samples.")] = 16,
+    seed: Annotated[int, typer.Option(help="Seed of the random samples.")] = 0,
+    save_outputs: Annotated[
+        Path | None, typer.Option(help="Write the target's outputs to this .npy or .npz.")
+    ] = None,
+    json_file: JsonOption = None,
+    per_layer: Annotated[
+        bool, typer.Option("--per-layer", help="Compare every layer on the target.")
+    ] = False,
+    calibrate: CalibrateOption = None,
+    toolchain: ToolchainOption = None,
+) -> None:
+    """Run a model on a target and compare every byte with the interpreter and the oracles."""
+    from tinsmith.codegen.emit import model_name
+    from tinsmith.pipeline.deployment import make_program
+    from tinsmith.pipeline.model_files import read_arrays, read_quantized, to_input
+    from tinsmith.pipeline.report.tables import print_validation
+    from tinsmith.pipeline.validation import RANDOM_NOTE, random_samples
+    from tinsmith.pipeline.validation import validate as compare
+    from tinsmith.targets.target import target_named
+    from tinsmith.targets.toolchains import find_toolchain
+
+    device = target_named(target)
+    check_objective(objective)
+    graph = read_quantized(model, calibrate).graph
+    if inputs is None:
+        data, note = random_samples(graph, samples, seed), RANDOM_NOTE
+    else:
+        arrays = read_arrays(inputs, graph)
+        data = {n: to_input(a, graph.tensors[n], str(inputs)) for n, a in arrays.items()}
+        note = str(inputs.name)
+    program = make_program(graph, model_name(model.stem), device, objective)
+    report, outputs = compare(
+        program,
+        device,
+        data,
+        toolchain=find_toolchain(toolchain, device),
+        per_layer=per_layer,
+        note=note,
+    )
+    if save_outputs is not None:
+        _save_outputs(save_outputs, dict(zip(graph.outputs, outputs, strict=True)))
+    if json_file is not None:
+        write_json(json_file, report.json())
+    print_validation(console, report)
+    if not report.bit_exact:
+        first = f"; the first layer that differs is '{report.first_difference}'"
+        raise GateFailed(
+            f"{model.name} on {device.name} is not bit-exact: {report.mismatches} bytes differ from "
+            f"the interpreter, {sum(report.oracles.values())} from the oracles"
+            f"{first if report.first_difference else ''}"
+        )
+
+
+@app.command()
+def analyze(
+    model: ModelArgument,
+    target: Annotated[
+        str | None, typer.Option("-t", "--target", help="Also plan the arena for this target.")
+    ] = None,
+    objective: ObjectiveOption = "balanced",
+    json_file: JsonOption = None,
+    calibrate: CalibrateOption = None,
+) -> None:
+    """Per layer: shapes, MACs, weights, activations; with a target, the arena and whether it fits."""
+    from tinsmith.pipeline.analysis import analyze as look
+    from tinsmith.pipeline.model_files import read_model, read_quantized
+    from tinsmith.pipeline.report.tables import print_analysis
+    from tinsmith.targets.target import target_named
+
+    device = None if target is None else target_named(target)
+    check_objective(objective)
+    read = read_model(model) if calibrate is None else read_quantized(model, calibrate)
+    report = look(read.graph, device, objective)
+    if json_file is not None:
+        write_json(json_file, report.json())
+    print_analysis(console, report)
+
+
+@app.command()
+def targets() -> None:
+    """List the targets: cores and boards."""
+    from tinsmith.pipeline.report.tables import print_targets
+
+    print_targets(console)
+
+
+@app.command()
+def ops() -> None:
+    """List the ops, with the oracle that defines each and its kernels."""
+    from tinsmith.pipeline.report.tables import print_ops
+
+    print_ops(console)
+
+
+@app.command()
+def doctor() -> None:
+    """Check the tools that tinsmith uses, and say how to install what is missing."""
+    from tinsmith.pipeline.report.tables import print_doctor
+
+    print_doctor(console)
+
+
+def check_objective(objective: str) -> None:
+    """ConfigError for an objective that does not exist."""
+    from tinsmith.codegen.lower import OBJECTIVES
+
+    if objective not in OBJECTIVES:
+        raise ConfigError(f"-O {objective}: no such objective; allowed: {', '.join(OBJECTIVES)}")
+
+
+def _save_outputs(path: Path, outputs: dict[str, Any]) -> None:
+    import io
+
+    import numpy as np
+
+    buffer = io.BytesIO()
+    if path.suffix == ".npz":
+        np.savez(buffer, **outputs)
+    elif path.suffix == ".npy" and len(outputs) == 1:
+        np.save(buffer, next(iter(outputs.values())))
+    else:
+        raise ConfigError(
+            f"--save-outputs {path}: allowed: a .npz file, or a .npy file for a model with one output"
+        )
+    write_whole(path, buffer.getvalue())
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """The entry point: runs a command and ends the process with its exit code."""
+    try:
+        app(args=None if arguments is None else list(arguments), standalone_mode=True)
+    except TinsmithError as e:
+        errors.print(f"tinsmith: {e}", markup=False)
+        sys.exit(e.exit_code)
+    except KeyboardInterrupt:
+        errors.print("tinsmith: interrupted; what was finished is kept", markup=False)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        sys.exit(0)
+    except OSError as e:
+        what = "the disk is full" if e.errno == errno.ENOSPC else str(e)
+        errors.print(f"tinsmith: {what}", markup=False)
+        sys.exit(ToolFailed.exit_code)
+    sys.exit(0)

@@ -1,0 +1,83 @@
+"""`generate`: a quantized graph to a folder that stands alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tinsmith.codegen.emit import model_name
+from tinsmith.codegen.program import Program
+from tinsmith.codegen.project import Golden, ProjectFacts, project_files
+from tinsmith.pipeline.deployment import make_program, temporary_build
+from tinsmith.pipeline.errors import GateFailed
+from tinsmith.pipeline.graph import Graph
+from tinsmith.pipeline.validation import (
+    Samples,
+    differing_bytes,
+    interpret,
+    random_samples,
+    run_device,
+)
+from tinsmith.targets.target import Target
+from tinsmith.targets.toolchains import DEFAULT_OPT, Toolchain
+
+GOLDEN_SAMPLES = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Generated:
+    """files: {path: text}. sizes: (label, bytes) as in the README."""
+
+    program: Program
+    files: Mapping[str, str]
+    sizes: tuple[tuple[str, int], ...]
+    instructions: int | None
+
+
+def generate(
+    graph: Graph,
+    target: Target,
+    *,
+    name: str | None = None,
+    objective: str = "balanced",
+    samples: Samples | None = None,
+    toolchain: Toolchain | None = None,
+) -> Generated:
+    """The files for a target. They are compiled and run once: the README has measured sizes.
+
+    samples: what the golden vectors are made of, [N, *input shape] by input name; random by default.
+    Raises UnsupportedModel, DoesNotFit, ToolMissing; GateFailed where the C and the interpreter
+    disagree on the golden vectors, which is a bug.
+    """
+    program = make_program(graph, model_name(name or graph.name), target, objective)
+    given = random_samples(graph, GOLDEN_SAMPLES) if samples is None else samples
+    given = {n: a[:GOLDEN_SAMPLES] for n, a in given.items()}
+    expected = interpret(graph, given)
+    with temporary_build(program, target, toolchain=toolchain) as made:
+        outputs, instructions, stack = run_device(made, given)
+        measured, sources, used = made.image.sizes, made.sources, made.image.toolchain
+    if differing_bytes(outputs, expected):
+        raise GateFailed(
+            f"the C of '{program.name}' on {target.name} differs from the interpreter; nothing was "
+            "written. `tinsmith validate --per-layer` names the first layer that differs"
+        )
+    weights = program.weight_bytes if measured is None else measured.weight_bytes
+    sizes = [("weights, biases and requantization constants (flash)", weights)]
+    if measured is not None:
+        sizes.append(("code and tables (flash)", measured.code_bytes))
+        sizes.append(("all flash", measured.flash_bytes))
+    sizes.append(("arena: inputs, outputs, scratch, state (RAM)", program.arena_bytes))
+    if stack is not None:
+        sizes.append(("stack below the call of run (RAM)", stack))
+    facts = ProjectFacts(
+        target.name,
+        target.title,
+        target.cflags["gcc"],
+        DEFAULT_OPT[target.kind],
+        sizes,
+        used,
+        instructions,
+    )
+    golden = Golden([given[n] for n in graph.inputs], expected)
+    files = project_files(program, sources, golden, facts)
+    return Generated(program, files, tuple(sizes), instructions)

@@ -1,0 +1,82 @@
+"""Folders of generated files: written whole or not at all, and never over what tinsmith did not make."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from tinsmith.pipeline.errors import ConfigError, ToolFailed
+
+MANIFEST = ".tinsmith.json"
+
+
+def write_folder(folder: Path, files: Mapping[str, str]) -> None:
+    """Puts the files into `folder`, replacing an earlier output of tinsmith as a whole.
+
+    Raises ConfigError where the folder holds something else, ToolFailed where it can't be written
+    (a full disk); then the folder is as it was.
+    """
+    check_folder(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        staged = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    except OSError as e:
+        raise ToolFailed(f"can't write beside '{folder}': {e.strerror}") from e
+    try:
+        for name, text in files.items():
+            path = staged / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        (staged / MANIFEST).write_text(json.dumps({"files": sorted(files)}, indent=1) + "\n")
+        staged.chmod(0o755)
+        _swap(staged, folder)
+    except OSError as e:
+        what = "the disk is full" if e.errno == errno.ENOSPC else str(e.strerror)
+        raise ToolFailed(
+            f"can't write '{folder}': {what}. Nothing was changed; free some space and try again"
+        ) from e
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def check_folder(folder: Path) -> None:
+    """ConfigError where a folder exists and holds anything that tinsmith did not write there."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise ConfigError(f"'{folder}' is a file; name a new or empty folder with -o")
+    present = [p for p in folder.rglob("*") if not p.is_dir()]
+    if not present:
+        return
+    known: set[str] = set()
+    manifest = folder / MANIFEST
+    if manifest.is_file():
+        try:
+            known = {MANIFEST, *json.loads(manifest.read_text())["files"]}
+        except (ValueError, KeyError, TypeError) as e:
+            raise ConfigError(
+                f"'{manifest}' is damaged; remove the folder '{folder}' or name another with -o"
+            ) from e
+    strange = sorted(str(p.relative_to(folder)) for p in present)
+    strange = [p for p in strange if p not in known]
+    if strange:
+        raise ConfigError(
+            f"the folder '{folder}' holds files that tinsmith did not write: "
+            f"{', '.join(strange[:5])}{' ...' if len(strange) > 5 else ''}; "
+            "name a new or empty folder with -o"
+        )
+
+
+def _swap(staged: Path, folder: Path) -> None:
+    if not folder.exists():
+        os.rename(staged, folder)
+        return
+    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    os.rename(folder, aside / "old")
+    os.rename(staged, folder)
+    shutil.rmtree(aside, ignore_errors=True)

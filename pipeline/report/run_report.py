@@ -1,0 +1,101 @@
+"""The report of a run: what the stages measured, in one place, and whether the gates held."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tinsmith.pipeline.config import Config, TargetGates
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """One limit of [gates]: what was asked, what came out."""
+
+    name: str
+    limit: float
+    value: float | None
+    held: bool
+
+
+# (key of the report, stage that measured it)
+_NETWORKS = (("teacher", "teacher"), ("student", "distil"), ("pruned", "prune"))
+
+
+def collect(config: Config, folders: Mapping[str, Path]) -> dict[str, Any]:
+    """report.json: accuracy (percent of all test images), parameters, MACs, validation by target.
+
+    Only what the stages in `folders` have measured is there.
+    """
+    report: dict[str, Any] = {"name": config.run.name, "accuracy": {}, "parameters": {}, "macs": {}}
+    for key, stage in _NETWORKS:
+        if stage in folders:
+            metrics = json.loads((folders[stage] / "metrics.json").read_text())
+            report["accuracy"][key] = metrics["accuracy"]
+            report["parameters"][key] = metrics["parameters"]
+            report["macs"][key] = metrics["macs"]
+            report["test_samples"] = metrics["test_samples"]
+    if "quantize" in folders:
+        metrics = json.loads((folders["quantize"] / "metrics.json").read_text())
+        report["accuracy"]["int8"] = metrics["accuracy"]
+    if "validate" in folders:
+        validation = json.loads((folders["validate"] / "validation.json").read_text())
+        report["validation"] = validation
+        devices = [
+            v["accuracy"] for name, v in validation.items() if name in config.generate.targets
+        ]
+        report["accuracy"]["device"] = min(devices)
+    if "generate" in folders:
+        report["sources"] = {
+            target: str(Path("generate") / target) for target in config.generate.targets
+        }
+    report["gates"] = [vars(gate) for gate in check_gates(config, report)]
+    return report
+
+
+def check_gates(config: Config, report: Mapping[str, Any]) -> tuple[GateResult, ...]:
+    """Every limit that the configuration sets, and that each target computes the same bytes.
+
+    A limit on something that was not measured (a run with --to) is left out.
+    """
+    accuracy, macs, parameters = report["accuracy"], report["macs"], report["parameters"]
+    gates = config.gates
+    found: list[GateResult] = []
+
+    def at_most(name: str, limit: float | None, value: float | None) -> None:
+        if limit is not None and value is not None:
+            # Accuracies are multiples of 1/samples: their differences carry noise of the last bit.
+            found.append(GateResult(name, limit, value, value <= limit + 1e-9))
+
+    def drop(before: str, after: str) -> float | None:
+        known = before in accuracy and after in accuracy
+        return accuracy[before] - accuracy[after] if known else None
+
+    if gates.teacher_accuracy is not None and "teacher" in accuracy:
+        held = accuracy["teacher"] >= gates.teacher_accuracy
+        found.append(
+            GateResult("teacher_accuracy", gates.teacher_accuracy, accuracy["teacher"], held)
+        )
+    if "student" in parameters:
+        ratio = parameters["student"] / parameters["teacher"]
+        at_most("student_ratio", gates.student_ratio, ratio)
+    at_most("distil_drop", gates.distil_drop, drop("teacher", "student"))
+    if "pruned" in macs:
+        at_most("pruned_macs", gates.pruned_macs, macs["pruned"] / macs["student"])
+    at_most("prune_drop", gates.prune_drop, drop("student", "pruned"))
+    at_most("quantize_drop", gates.quantize_drop, drop("pruned", "int8"))
+    for target, fields in report.get("validation", {}).items():
+        wrong = fields["mismatches"] + sum(fields["oracles"].values())
+        at_most(f"{target}: bytes that differ", 0, wrong)
+        limits = gates.target.get(target, TargetGates())
+        at_most(f"{target}: flash_bytes", limits.flash_bytes, fields["flash_bytes"])
+        ram = fields["arena_bytes"] + (fields["stack_bytes"] or 0)
+        at_most(f"{target}: ram_bytes", limits.ram_bytes, ram)
+        at_most(f"{target}: instructions", limits.instructions, fields["instructions"])
+        if "sanitizers" in fields:
+            clean = not fields["sanitizers"].endswith("differ")
+            found.append(GateResult(f"{target}: sanitizers", 0, 0 if clean else 1, clean))
+    return tuple(found)

@@ -1,0 +1,181 @@
+"""Reports as tables in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from tinsmith.pipeline.analysis import Analysis, Port
+from tinsmith.pipeline.graph import Shape
+from tinsmith.pipeline.validation import RANDOM_NOTE, Validation
+
+
+def simple_table(*columns: tuple[str, str], title: str | None = None) -> Table:
+    """A table with (heading, justification) columns."""
+    table = Table(box=box.SIMPLE, title=title, title_justify="left", title_style="bold")
+    for heading, justify in columns:
+        table.add_column(heading, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    return table
+
+
+def number(value: float | int | None, suffix: str = "") -> str:
+    """A count with separators, or a dash."""
+    return "-" if value is None else f"{value:,}{suffix}"
+
+
+def shape_text(shape: Shape) -> str:
+    return "x".join(str(d) for d in shape) or "scalar"
+
+
+def print_sizes(
+    console: Console, sizes: Sequence[tuple[str, int]], instructions: int | None
+) -> None:
+    table = simple_table(("", "left"), ("bytes", "right"))
+    for label, size in sizes:
+        table.add_row(label, number(size))
+    console.print(table)
+    if instructions is not None:
+        console.print(f"{instructions:,} instructions per inference (emulated)")
+
+
+def print_validation(console: Console, report: Validation) -> None:
+    table = simple_table(
+        ("", "left"), ("", "right"), title=f"{report.target}: {report.samples} samples"
+    )
+    table.add_row("bytes that differ from the interpreter", number(report.mismatches))
+    for oracle, count in report.oracles.items():
+        table.add_row(f"bytes that differ from {oracle}", number(count))
+    table.add_row("instructions per inference", number(report.instructions))
+    table.add_row("arena, bytes", number(report.arena_bytes))
+    table.add_row("stack, bytes", number(report.stack_bytes))
+    table.add_row("code, bytes", number(report.code_bytes))
+    table.add_row("weights, bytes", number(report.weight_bytes))
+    table.add_row("flash, bytes", number(report.flash_bytes))
+    table.add_row("toolchain, emulator", f"{report.toolchain}, {report.emulator}")
+    console.print(table)
+    for oracle, reason in report.skipped_oracles.items():
+        console.print(f"not compared with {oracle}: {reason}", markup=False)
+    if report.layers:
+        _print_layers(console, report)
+    if report.input == RANDOM_NOTE:
+        console.print(RANDOM_NOTE)
+    console.print("bit-exact" if report.bit_exact else "NOT bit-exact")
+
+
+def _print_layers(console: Console, report: Validation) -> None:
+    table = simple_table(
+        ("layer", "left"),
+        ("kernel", "left"),
+        ("output", "right"),
+        ("differ", "right"),
+        ("by", "right"),
+    )
+    for layer in report.layers:
+        table.add_row(
+            Text(layer.name),
+            layer.kernel,
+            shape_text(layer.shape),
+            number(layer.mismatches),
+            number(layer.max_difference),
+        )
+    console.print(table)
+
+
+def print_analysis(console: Console, report: Analysis) -> None:
+    for kind, ports in (("input", report.inputs), ("output", report.outputs)):
+        for port in ports:
+            console.print(f"{kind} {_port_text(port)}", markup=False)
+    table = simple_table(
+        ("layer", "left"), ("op", "left"), ("in", "right"), ("out", "right"), ("MACs", "right"),
+        ("weights B", "right"), ("activations B", "right"),
+        *([("kernel", "left")] if report.target else []),
+    )  # fmt: skip
+    for layer in report.layers:
+        cells = [
+            Text(layer.name),
+            layer.op,
+            " ".join(shape_text(s) for s in layer.input_shapes),
+            " ".join(shape_text(s) for s in layer.output_shapes),
+            number(layer.macs),
+            number(layer.weight_bytes),
+            number(layer.activation_bytes),
+        ]
+        table.add_row(*cells, *([layer.kernel or "-"] if report.target else []))
+    console.print(table)
+    console.print(
+        f"{report.macs:,} MACs, {report.parameters:,} parameters, weights {report.weight_bytes:,} bytes"
+        + (f", state {report.state_bytes:,} bytes" if report.state_bytes else "")
+    )
+    if report.arena_bytes is not None:
+        _print_fit(console, report)
+    for reason in report.unsupported:
+        console.print(f"not supported: {reason}", markup=False)
+
+
+def _print_fit(console: Console, report: Analysis) -> None:
+    console.print(
+        f"arena {report.arena_bytes:,} bytes (no plan with these kernels can be under "
+        f"{report.arena_lower_bound:,})"
+    )
+    if report.peak_layer is not None:
+        parts = ", ".join(f"{name} {size:,}" for name, size in report.peak_tensors)
+        console.print(f"most is alive at '{report.peak_layer}': {parts}", markup=False)
+    limits = f"flash {number(report.flash_limit_bytes)}, RAM {number(report.ram_limit_bytes)} bytes"
+    if report.flash_limit_bytes is None and report.ram_limit_bytes is None:
+        console.print(f"{report.target} sets no limits of flash and RAM")
+    elif report.fits:
+        console.print(f"weights and arena fit {report.target} ({limits}); code comes on top")
+    else:
+        console.print(f"does NOT fit {report.target} ({limits})")
+
+
+def _port_text(port: Port) -> str:
+    text = f"'{port.name}': {port.dtype} {shape_text(port.shape)}"
+    if port.scale is not None:
+        text += f", scale {port.scale:.9g}, zero point {port.zero_point}"
+    return text
+
+
+def print_targets(console: Console) -> None:
+    from tinsmith.targets.target import all_targets
+
+    table = simple_table(
+        ("target", "left"), ("what", "left"), ("flash", "right"), ("RAM", "right"), ("MHz", "right")
+    )
+    for target in all_targets():
+        clock = None if target.clock_hz is None else target.clock_hz // 1_000_000
+        table.add_row(
+            target.name,
+            target.title,
+            number(target.flash_bytes),
+            number(target.ram_bytes),
+            number(clock),
+        )
+    console.print(table)
+
+
+def print_ops(console: Console) -> None:
+    from tinsmith.codegen.kernels import KERNELS
+    from tinsmith.pipeline.ops import OPS
+
+    table = simple_table(
+        ("op", "left"), ("what", "left"), ("defined by", "left"), ("kernels", "left")
+    )
+    for op in OPS.values():
+        kernels = [k.name for k in KERNELS if k.op == op.name]
+        table.add_row(op.name, op.title, op.oracle.value, " ".join(kernels) or "none: an alias")
+    console.print(table)
+
+
+def print_doctor(console: Console) -> None:
+    from tinsmith.targets.doctor import checks
+
+    table = simple_table(("", "left"), ("tool", "left"), ("found", "left"), ("to install", "left"))
+    for check in checks():
+        install = "" if check.ok else check.install
+        table.add_row("ok" if check.ok else "--", check.name, Text(check.detail), Text(install))
+    console.print(table)

@@ -1,0 +1,68 @@
+"""build: the generated C compiled for every target, as an image that its emulator runs."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import ClassVar, Self
+
+from tinsmith.pipeline.config import Config
+from tinsmith.pipeline.flow import Artifact, Progress, Stage
+from tinsmith.pipeline.stages.common import write_metrics
+from tinsmith.pipeline.stages.generate import CODE_SOURCES, CODE_TOOLS
+
+HOST = "host"
+
+
+@dataclass(frozen=True)
+class BuildImages(Stage):
+    """Writes <target>/image.* with its sources and image.json (form, toolchain, sizes), for every
+    target and for the host. The model's files are those that `generate` wrote. Raises DoesNotFit
+    where code, weights and arena exceed what a target has.
+    """
+
+    name: ClassVar[str] = "build"
+    inputs: ClassVar[tuple[str, ...]] = ("generate", "quantize")
+    sources: ClassVar[tuple[str, ...]] = CODE_SOURCES
+    tools: ClassVar[tuple[str, ...]] = CODE_TOOLS
+
+    targets: tuple[str, ...]
+    objective: str
+    c_name: str
+
+    @classmethod
+    def from_config(cls, config: Config) -> Self:
+        name = config.generate.name or config.run.name
+        return cls(tuple(config.generate.targets), config.generate.objective, name)
+
+    def run(self, inputs: Mapping[str, Artifact], out_dir: Path, progress: Progress) -> None:
+        from tinsmith.codegen.emit import model_name
+        from tinsmith.pipeline.deployment import build, make_program
+        from tinsmith.pipeline.model_files import read_model
+        from tinsmith.targets.target import target_named
+
+        graph = read_model(inputs["quantize"].file("model.tflite")).graph
+        names = dict.fromkeys((HOST, *self.targets))
+        for i, name in enumerate(names):
+            progress(f"compiling for {name}", i / len(names))
+            target = target_named(name)
+            program = make_program(graph, model_name(self.c_name), target, self.objective)
+            made = build(program, target, out_dir / name)
+            if name != HOST or HOST in self.targets:
+                _check_same(inputs["generate"].path / name, made.sources.model)
+            sizes = made.image.sizes
+            write_metrics(
+                out_dir / name,
+                {
+                    "image": made.image.path.name,
+                    "form": made.image.form,
+                    "toolchain": made.image.toolchain,
+                    "sizes": None if sizes is None else asdict(sizes),
+                },
+                "image.json",
+            )
+
+
+def _check_same(folder: Path, files: Mapping[str, str]) -> None:
+    """What is compiled is what was generated: emission is stable byte for byte."""
+    for name, text in files.items():
+        assert (folder / name).read_text() == text, f"{folder / name} is not what was compiled"

@@ -1,0 +1,65 @@
+"""generate: the C for every target, each in a folder that stands alone."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Self
+
+from tinsmith.pipeline.config import Config
+from tinsmith.pipeline.flow import Artifact, Progress, Stage
+from tinsmith.pipeline.stages.common import read_images
+from tinsmith.pipeline.stages.quantize import GRAPH_SOURCES
+
+CODE_SOURCES = (
+    *GRAPH_SOURCES,
+    "tinsmith.codegen",
+    "tinsmith.targets",
+    "tinsmith.pipeline.deployment",
+    "tinsmith.pipeline.generation",
+    "tinsmith.pipeline.validation",
+    "tinsmith.pipeline.oracles",
+    "tinsmith.pipeline.stages.common",
+)
+CODE_TOOLS = ("numpy", "jinja2", "ziglang", "unicorn", "capstone")
+
+
+@dataclass(frozen=True)
+class GenerateCode(Stage):
+    """Writes <target>/: sources, header, CMakeLists.txt, README.md, selftest/. The golden vectors are
+    test images. Raises DoesNotFit, UnsupportedModel, ToolMissing as `generation.generate` does.
+    """
+
+    name: ClassVar[str] = "generate"
+    inputs: ClassVar[tuple[str, ...]] = ("load", "quantize")
+    sources: ClassVar[tuple[str, ...]] = CODE_SOURCES
+    tools: ClassVar[tuple[str, ...]] = CODE_TOOLS
+
+    targets: tuple[str, ...]
+    objective: str
+    c_name: str
+
+    @classmethod
+    def from_config(cls, config: Config) -> Self:
+        name = config.generate.name or config.run.name
+        return cls(tuple(config.generate.targets), config.generate.objective, name)
+
+    def run(self, inputs: Mapping[str, Artifact], out_dir: Path, progress: Progress) -> None:
+        from tinsmith.pipeline.generation import GOLDEN_SAMPLES, generate
+        from tinsmith.pipeline.model_files import read_model, to_input
+        from tinsmith.pipeline.output_folder import write_folder
+        from tinsmith.targets.target import target_named
+
+        graph = read_model(inputs["quantize"].file("model.tflite")).graph
+        entry = graph.tensors[graph.inputs[0]]
+        images = read_images(inputs["load"])
+        samples = {entry.name: to_input(images.x_test[:GOLDEN_SAMPLES], entry, "the test images")}
+        for i, target in enumerate(self.targets):
+            progress(f"C for {target}", i / len(self.targets))
+            made = generate(
+                graph,
+                target_named(target),
+                name=self.c_name,
+                objective=self.objective,
+                samples=samples,
+            )
+            write_folder(out_dir / target, made.files)

@@ -1,0 +1,109 @@
+"""validate: the images run on every target, and every byte is compared."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from tinsmith.pipeline.config import Config, Validate
+from tinsmith.pipeline.flow import Artifact, Progress, Stage
+from tinsmith.pipeline.stages.build import HOST
+from tinsmith.pipeline.stages.common import (
+    accuracy,
+    confusion_matrix,
+    read_images,
+    write_metrics,
+)
+from tinsmith.pipeline.stages.generate import CODE_SOURCES, CODE_TOOLS
+
+SANITIZED_SAMPLES = 50  # the sanitized build walks the same bytes; it is slower
+
+
+@dataclass(frozen=True)
+class ValidateTargets(Stage):
+    """Writes validation.json: {target: the fields of `tinsmith validate`, accuracy in percent,
+    confusion (row: true class), sanitizers (host only)}. What differs is written down, not raised:
+    the report decides. Raises ToolMissing where `oracle = "required"` and none is installed.
+    """
+
+    name: ClassVar[str] = "validate"
+    inputs: ClassVar[tuple[str, ...]] = ("load", "quantize", "build")
+    sources: ClassVar[tuple[str, ...]] = CODE_SOURCES
+    tools: ClassVar[tuple[str, ...]] = CODE_TOOLS
+
+    options: Validate
+    targets: tuple[str, ...]
+    objective: str
+    c_name: str
+
+    @classmethod
+    def from_config(cls, config: Config) -> Self:
+        name = config.generate.name or config.run.name
+        options = config.generate
+        return cls(config.validation, tuple(options.targets), options.objective, name)
+
+    def run(self, inputs: Mapping[str, Artifact], out_dir: Path, progress: Progress) -> None:
+        from tinsmith.codegen.emit import model_name
+        from tinsmith.pipeline.deployment import load_build, make_program
+        from tinsmith.pipeline.errors import ToolMissing
+        from tinsmith.pipeline.model_files import read_model, to_input
+        from tinsmith.pipeline.oracles import absent_oracles, installed_oracles
+        from tinsmith.pipeline.validation import interpret, validate
+        from tinsmith.targets.target import target_named
+
+        if self.options.oracle == "required" and not installed_oracles():
+            how = " or ".join(absent_oracles().values())
+            raise ToolMissing(f'[validate] oracle = "required", but none is installed; run: {how}')
+        graph = read_model(inputs["quantize"].file("model.tflite")).graph
+        images = read_images(inputs["load"])
+        count = None if self.options.samples == "all" else int(self.options.samples)
+        labels = images.y_test[:count]
+        entry = graph.tensors[graph.inputs[0]]
+        samples = {entry.name: to_input(images.x_test[:count], entry, "the test images")}
+        progress("the interpreter", 0.0)
+        expected = interpret(graph, samples)
+        names = list(dict.fromkeys((HOST, *self.targets)))
+        report: dict[str, Any] = {}
+        for i, name in enumerate(names):
+            progress(f"{len(labels)} images on {name}", (i + 1) / (len(names) + 1))
+            target = target_named(name)
+            program = make_program(graph, model_name(self.c_name), target, self.objective)
+            # The oracles see the model, not the target: once is enough.
+            result, outputs = validate(
+                program,
+                target,
+                samples,
+                made=load_build(program, target, inputs["build"].path / name),
+                expected=expected,
+                note="test images",
+                oracles=i == 0 and self.options.oracle != "off",
+            )
+            fields = result.json()
+            if i:
+                fields["oracles"] = report[HOST]["oracles"]
+                fields["skipped_oracles"] = report[HOST]["skipped_oracles"]
+                fields["bit_exact"] &= not any(fields["oracles"].values())
+            fields["accuracy"] = accuracy(outputs[0], labels)
+            fields["confusion"] = confusion_matrix(outputs[0], labels, images.classes)
+            report[name] = fields
+        few = {n: a[:SANITIZED_SAMPLES] for n, a in samples.items()}
+        report[HOST]["sanitizers"] = _sanitize(graph, model_name(self.c_name), few)
+        write_metrics(out_dir, report, "validation.json")
+
+
+def _sanitize(graph: Any, name: str, samples: Any) -> str:
+    """How a build under ASan and UBSan fared: "clean", or why there is none."""
+    from tinsmith.pipeline.deployment import make_program, temporary_build
+    from tinsmith.pipeline.validation import differing_bytes, interpret, run_device
+    from tinsmith.targets.target import target_named
+    from tinsmith.targets.toolchains import sanitizer_compiler
+
+    compiler = sanitizer_compiler()
+    if compiler is None:
+        return "not run: needs gcc or clang with their sanitizers"
+    target = target_named(HOST)
+    program = make_program(graph, name, target, "balanced")
+    with temporary_build(program, target, toolchain=compiler, sanitize=True) as made:
+        outputs, _, _ = run_device(made, samples)
+    wrong = differing_bytes(outputs, interpret(graph, samples))
+    return "clean" if wrong == 0 else f"{wrong} bytes differ"
