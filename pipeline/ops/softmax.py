@@ -18,9 +18,12 @@ SUM_INTEGER_BITS = 12  # of the sum of exponentials, Q12.19
 
 @dataclass(frozen=True)
 class SoftmaxAttrs:
-    """beta scales the logits."""
+    """beta scales the logits; a float32 value, as files store it."""
 
     beta: float = 1.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "beta", float(np.float32(self.beta)))
 
 
 def infer(call: OpCall) -> tuple[TensorSpec, ...]:
