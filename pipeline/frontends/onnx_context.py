@@ -112,6 +112,8 @@ class Context:
         ins = tuple(self.builder.tensors[i] if i else None for i in inputs)
         (spec,) = OPS[op].infer(OpCall(label, attrs, ins, ()))
         shape = check_shape(f"{op} '{label}': its output", spec.shape)
+        if 0 in shape:
+            raise ModelError(f"{op} '{label}': its output has the empty shape {list(shape)}")
         tensor = Tensor(self.builder.fresh(out), shape, dtype or spec.dtype, quant)
         self.builder.add_tensor(tensor)
         self.builder.nodes.append(Node(label, op, tuple(inputs), (tensor.name,), attrs))

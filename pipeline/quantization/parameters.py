@@ -20,16 +20,16 @@ TINY = float(np.finfo(np.float32).tiny)
 
 @dataclass(frozen=True, eq=False)
 class IntegerParameters:
-    """weights: int8. bias: int32 at input scale * weight scale, None where the op has none."""
+    """weights: int8. bias: int32 at input scale * weight scale."""
 
     weights: NDArray[np.int8]
     weights_quant: QuantParams
-    bias: NDArray[np.int32] | None
-    bias_quant: QuantParams | None
+    bias: NDArray[np.int32]
+    bias_quant: QuantParams
 
 
 def integer_parameters(
-    weights: Array, bias: Array | None, axis: int | None, input_scale: float
+    weights: Array, bias: Array, axis: int | None, input_scale: float
 ) -> IntegerParameters:
     """Symmetric int8 weights, per index of `axis` or per tensor (None), and their int32 bias.
 
@@ -43,16 +43,13 @@ def integer_parameters(
     used = scale[scale > 0]
     # A channel of zeros may have any scale: the finest there is keeps its bias exact.
     scale[scale == 0] = used.min() if used.size else 1.0
-    if bias is not None:
-        magnitude = np.abs(np.asarray(bias, np.float64).reshape(-1))
-        per_scale = magnitude if axis is not None else magnitude.max(initial=0.0, keepdims=True)
-        scale = np.maximum(scale, per_scale / input_scale / BIAS_MAX)
+    magnitude = np.abs(np.asarray(bias, np.float64).reshape(-1))
+    per_scale = magnitude if axis is not None else magnitude.max(initial=0.0, keepdims=True)
+    scale = np.maximum(scale, per_scale / input_scale / BIAS_MAX)
     scale32 = np.maximum(scale, 4 * max(TINY, TINY / input_scale)).astype(np.float32)
     quant = QuantParams(tuple(float(s) for s in scale32), (0,), axis)
     rounded = numerics.quantize_array(w, quant, DType.INT8).astype(np.int8)
     q = np.maximum(rounded, np.int8(-WEIGHT_MAX))
-    if bias is None:
-        return IntegerParameters(q, quant, None, None)
     products = np.float32(input_scale) * scale32
     bias_quant = QuantParams(
         tuple(float(p) for p in products), (0,), 0 if axis is not None else None

@@ -182,7 +182,7 @@ def _integer_graph(
     for name, quant in params.items():
         t = graph.tensors[name]
         if t.data is not None:
-            tensors[name] = _integer_constant(t, quant, options)
+            tensors[name] = _integer_constant(t, quant)
         else:
             tensors[name] = replace(t, dtype=DType.INT8, quant=quant)
     nodes = [_integer_node(graph, node, params, tensors, options) for node in graph.nodes]
@@ -190,7 +190,7 @@ def _integer_graph(
     return rebuild(graph, nodes=nodes, tensors=tensors.values(), state=state)
 
 
-def _integer_constant(t: Tensor, quant: QuantParams, options: QuantizeOptions) -> Tensor:
+def _integer_constant(t: Tensor, quant: QuantParams) -> Tensor:
     data = t.value()
     q = numerics.quantize_array(data, quant, DType.INT8)
     return Tensor(t.name, t.shape, DType.INT8, quant, np.asarray(q))
@@ -217,18 +217,19 @@ def _integer_node(
     wanted = options.per_channel_fc if node.op == "fully_connected" else options.per_channel
     axis = op.weight_axis if wanted else None
     w_name = node.inputs[op.weights]
+    weights = graph.tensors[w_name].value()
     b_name = node.inputs[op.bias] if op.bias is not None and op.bias < len(node.inputs) else ""
-    made = integer_parameters(
-        graph.tensors[w_name].value(),
-        graph.tensors[b_name].value() if b_name else None,
-        axis,
-        params[node.inputs[0]].scale[0],
-    )
+    # Every layer gets a bias, of zeros where it had none: TFLite's integer kernels ask for one.
+    channels = weights.shape[op.weight_axis or 0]
+    bias = graph.tensors[b_name].value() if b_name else np.zeros(channels, np.float32)
+    made = integer_parameters(weights, bias, axis, params[node.inputs[0]].scale[0])
     inputs = list(node.inputs)
     inputs[op.weights] = _add_constant(graph, tensors, w_name, made.weights, made.weights_quant)
-    if op.bias is not None and made.bias is not None:
-        bias = made.bias.reshape(graph.tensors[b_name].shape)
-        inputs[op.bias] = _add_constant(graph, tensors, b_name, bias, made.bias_quant)
+    if op.bias is not None:
+        wish = b_name or f"{node.name}_bias"
+        integers = made.bias.reshape(bias.shape)
+        name = _add_constant(graph, tensors, wish, integers, made.bias_quant)
+        inputs[op.bias :] = [name, *inputs[op.bias + 1 :]]
     return replace(node, inputs=tuple(inputs))
 
 
@@ -237,7 +238,7 @@ def _add_constant(
     tensors: dict[str, Tensor],
     wish: str,
     data: Array,
-    quant: QuantParams | None,
+    quant: QuantParams,
 ) -> str:
     """The name of an integer constant; nodes that shared a float constant may need their own."""
     name, count = wish, 1
