@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
@@ -153,6 +154,16 @@ def read_info(model: bytes) -> ModelInfo:
     return ModelInfo(inputs, computed, variables, 2 * total + 65536)
 
 
+def with_outputs(model: bytes, tensors: Sequence[int]) -> bytes:
+    """The file with other tensors of the main subgraph as its outputs."""
+    unpacked = schema.ModelT.InitFromPackedBuf(model, 0)
+    unpacked.subgraphs[0].outputs = np.asarray(tensors, np.int32)
+    unpacked.signatureDefs = None
+    builder = flatbuffers.Builder(len(model) + 1024)
+    builder.Finish(unpacked.Pack(builder), file_identifier=model[4:8])
+    return bytes(builder.Output())
+
+
 def _samples_of(info: ModelInfo, samples: Samples, i: int) -> Array:
     """The samples of input i as [N, *input shape]."""
     name, shape = info.inputs[i]
@@ -197,10 +208,15 @@ class _TfliteRef:
     def __init__(self, model: bytes, layers: bool) -> None:
         from tflite_runtime.interpreter import Interpreter, OpResolverType
 
+        # Some kernels work in place even where all tensors are to be preserved, but not on outputs.
+        self._layers: dict[int, int] = {}
+        if layers:
+            computed = list(read_info(model).computed)
+            self._layers = {index: i for i, index in enumerate(computed)}
+            model = with_outputs(model, computed)
         self._interpreter: Any = Interpreter(
             model_content=model,
             experimental_op_resolver_type=OpResolverType.BUILTIN_REF,
-            experimental_preserve_all_tensors=layers,
         )
         self._interpreter.allocate_tensors()
         self._inputs = [d["index"] for d in self._interpreter.get_input_details()]
@@ -213,7 +229,7 @@ class _TfliteRef:
         return [self._interpreter.get_tensor(index) for index in self._outputs]
 
     def tensor(self, index: int) -> Array:
-        return np.array(self._interpreter.get_tensor(index))
+        return np.array(self._interpreter.get_tensor(self._outputs[self._layers[index]]))
 
 
 def tflm(model: bytes, layers: bool = False) -> Session:
