@@ -22,9 +22,13 @@ def run_float(call: OpCall, values: Values, activation: Activation) -> tuple[Arr
 def constants(call: OpCall, activation: Activation) -> tuple[numerics.Multiplier, int, int]:
     """(multiplier of input scale / output scale, lower clamp, upper clamp).
 
-    TFLM's ReluQuantized: real multiplier = float32 quotient of the scales.
+    The two oracles differ where a value lies on a tie: TFLM, which defines Relu, divides the scales
+    in double (CalculateReluOpData); TFLite's reference, which defines Relu6, in float32.
     """
-    real = float(np.float32(call.input(0).scale) / np.float32(call.output.scale))
+    x_scale, y_scale = call.input(0).scale, call.output.scale
+    real = x_scale / y_scale
+    if activation is Activation.RELU6:
+        real = float(np.float32(x_scale) / np.float32(y_scale))
     low, high = numerics.activation_range(activation, call.output)
     return numerics.quantize_multiplier(real), low, high
 
