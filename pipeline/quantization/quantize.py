@@ -88,7 +88,7 @@ def quantize(graph: Graph, samples: Samples, options: QuantizeOptions | None = N
     _check_ops(graph)
     graph = _separate_fixed(graph)
     seen = calibrate(graph, check_samples(graph, samples), options.observer, options.percentile)
-    _add_initial_state(graph, seen)
+    seen |= _ranges_of_constants(graph)
     params = activation_parameters(graph, _activations(graph), seen, options.ranges)
     quantized = _integer_graph(graph, params, options)
     if options.float_io:
@@ -169,10 +169,13 @@ def _fixed_sources(graph: Graph, fixed: Mapping[str, QuantParams]) -> frozenset[
     return frozenset(found)
 
 
-def _add_initial_state(graph: Graph, seen: dict[str, Range]) -> None:
-    for var in graph.state:
-        low, high = float(var.initial.min()), float(var.initial.max())
-        seen[var.tensor] = (low, high)
+def _ranges_of_constants(graph: Graph) -> dict[str, Range]:
+    """The ranges of constants that are read as activations, and of the initial state."""
+    values = {v.tensor: v.initial for v in graph.state}
+    values |= {
+        name: data for name in _activations(graph) if (data := graph.tensors[name].data) is not None
+    }
+    return {name: (float(x.min()), float(x.max())) for name, x in values.items() if x.size}
 
 
 def _integer_graph(

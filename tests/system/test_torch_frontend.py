@@ -12,10 +12,12 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 from torch import nn  # noqa: E402
 
 from tinsmith.pipeline.errors import ModelError, UnsupportedModel  # noqa: E402
+from tinsmith.pipeline.exporters.tflite import to_tflite  # noqa: E402
 from tinsmith.pipeline.frontends.torch import read_torch  # noqa: E402
 from tinsmith.pipeline.graph import Array, DType, Graph, dequantize_array  # noqa: E402
 from tinsmith.pipeline.interpreter import outputs, run, run_samples  # noqa: E402
 from tinsmith.pipeline.numerics import quantize_array  # noqa: E402
+from tinsmith.pipeline.oracles import installed_oracles  # noqa: E402
 from tinsmith.pipeline.passes import FLOAT_PASSES, INT_PASSES, run_passes  # noqa: E402
 from tinsmith.pipeline.quantization import QuantizeOptions, quantize  # noqa: E402
 
@@ -169,6 +171,24 @@ def test_int8_outputs_follow_float_outputs(name):
     got = dequantize_array(q, integer.tensors[integer.outputs[0]].quant)
     assert np.corrcoef(got.ravel(), want.ravel())[0, 1] > 0.98
     assert np.abs(got - want).max() < 0.08 * np.abs(want).max()
+
+
+@pytest.mark.parametrize("oracle_name", ["tflite-micro", "tflite-runtime"])
+@pytest.mark.parametrize("name", NETS)
+def test_int8_outputs_are_those_of_tflite_byte_for_byte(name, oracle_name):
+    oracles = installed_oracles()
+    if oracle_name not in oracles:
+        pytest.skip(f"{oracle_name} is not installed")
+    module, shape = build(name)
+    graph = run_passes(read_torch(module, (torch.randn(shape),)), FLOAT_PASSES)
+    (name_in,) = graph.inputs
+    rng = np.random.default_rng(3)
+    samples = rng.normal(size=(16, *graph.tensors[name_in].shape)).astype(np.float32)
+    integer = run_passes(quantize(graph, {name_in: samples}), INT_PASSES)
+    x = rng.integers(-128, 128, samples.shape).astype(np.int8)
+    (want,) = oracles[oracle_name].run(to_tflite(integer), {0: x})
+    (got,) = run_samples(integer, {name_in: x})
+    np.testing.assert_array_equal(got, want.reshape(got.shape))
 
 
 def test_layers_of_both_graphs_are_called_alike_and_hold_alike():
