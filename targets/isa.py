@@ -45,7 +45,8 @@ _DSP = _words("""
 """)
 _FPV4 = _words("""
     fconsts fldmiax fstmiax fmstat vabs vadd vcmp vcmpe vcvt vcvtb vcvtr vcvtt vdiv vfma vfms
-    vfnma vfnms vldmdb vldmia vldr vmla vmls vmov vmrs vmsr vmul vneg vnmla vnmls vnmul vpop vpush vsqrt
+    vfnma vfnms vldmdb vldmia vldr vmla vmls vmov vmrs vmsr vmul vneg vnmla vnmls vnmul vpop
+    vpush vsqrt
     vstmdb vstmia vstr vsub
 """)
 _FPV5 = _FPV4 | _words("""
