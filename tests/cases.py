@@ -30,6 +30,10 @@ NONE, RELU, RELU6, N1_TO_1 = (
 )
 
 
+def q(scale: float, zero_point: int = 0) -> QuantParams:
+    return QuantParams.per_tensor(scale, zero_point)
+
+
 @dataclass(frozen=True)
 class Case:
     """One use of an op: `build` makes the graph around it, from a seeded generator."""
@@ -64,6 +68,7 @@ class ConvSpec:
     spread: float = 4.0
     saturate: float = 0.0
     y_quant: QuantParams | None = None
+    w_quant: QuantParams | None = None
     dtype: DType = DType.INT8
     few_values: bool = False
 
@@ -82,7 +87,7 @@ def _conv(spec: ConvSpec) -> Case:
         x = net.input(spec.image, spec.x_scale, spec.zero_point, spec.dtype)
         shape = (spec.out, *spec.kernel, spec.image[3] // spec.groups)
         axis = 0 if spec.per_channel else None
-        w = net.weights(shape, x, axis=axis, spread=spec.spread, bits=spec.bits)
+        w = net.weights(shape, x, axis=axis, spread=spec.spread, bits=spec.bits, quant=spec.w_quant)
         inputs = [x, w]
         if spec.bias is not None:
             inputs.append(net.bias(w, x, spec.out, spec.bias))
@@ -100,7 +105,10 @@ def _depthwise(spec: ConvSpec) -> Case:
         shape = (1, *spec.kernel, spec.out)
         axis = 3 if spec.per_channel else None
         fan_in = spec.kernel[0] * spec.kernel[1]
-        w = net.weights(shape, x, axis=axis, fan_in=fan_in, spread=spec.spread, bits=spec.bits)
+        w = net.weights(
+            shape, x, axis=axis, fan_in=fan_in, spread=spec.spread, bits=spec.bits,
+            quant=spec.w_quant,
+        )  # fmt: skip
         inputs = [x, w]
         if spec.bias is not None:
             inputs.append(net.bias(w, x, spec.out, spec.bias))
@@ -109,10 +117,6 @@ def _depthwise(spec: ConvSpec) -> Case:
         return net.graph([y])
 
     return Case(spec.name, build, spec.few_values)
-
-
-def q(scale: float, zero_point: int = 0) -> QuantParams:
-    return QuantParams.per_tensor(scale, zero_point)
 
 
 _CONV = (
@@ -148,6 +152,9 @@ _CONV = (
              y_quant=q(0.006, 5)),
     ConvSpec("multiplier_tiny", (1, 4, 4, 16), 4, (3, 3), y_quant=q(40.0, 5), few_values=True),
     ConvSpec("multiplier_vanishing", (1, 2, 2, 2), 2, (1, 1), y_quant=q(1e20), few_values=True),
+    # Factors of 1/512 and nearly that: half of the sums of a power of two are ties.
+    ConvSpec("ties", (1, 6, 6, 4), 4, (1, 1), bias=None, w_quant=q(2**-9), y_quant=q(0.05, -3)),
+    ConvSpec("near_ties", (1, 6, 6, 4), 4, (1, 1), bias=None, w_quant=q(0.3), y_quant=q(7.68, -3)),
     ConvSpec("nibbles", (1, 5, 5, 5), 6, (3, 3), bits=4),
     ConvSpec("grouped", (1, 5, 5, 6), 9, (3, 3), groups=3, pads="same", activation=RELU),
     ConvSpec("grouped_pointwise", (1, 4, 5, 8), 4, (1, 1), groups=2),
@@ -185,6 +192,8 @@ _DEPTHWISE = (
     ConvSpec("multiplier_above_one", (1, 4, 4, 5), 5, (1, 1), x_scale=1.0, bits=4,
              y_quant=q(0.006, 5)),
     ConvSpec("multiplier_vanishing", (1, 2, 2, 2), 2, (1, 1), y_quant=q(1e20), few_values=True),
+    ConvSpec("ties", (1, 6, 6, 4), 4, (2, 1), bias=None, w_quant=q(2**-8), y_quant=q(0.05, -3)),
+    ConvSpec("near_ties", (1, 6, 6, 4), 4, (2, 1), bias=None, w_quant=q(0.3), y_quant=q(3.84, -3)),
     ConvSpec("nibbles", (1, 5, 5, 5), 5, (3, 3), bits=4),
     ConvSpec("float", (1, 6, 5, 3), 6, (3, 3), pads="same", activation=RELU, dtype=DType.FLOAT32),
 )  # fmt: skip
@@ -208,6 +217,7 @@ class FcSpec:
     spread: float = 4.0
     saturate: float = 0.0
     y_quant: QuantParams | None = None
+    w_quant: QuantParams | None = None
     dtype: DType = DType.INT8
     few_values: bool = False
 
@@ -217,7 +227,10 @@ def _fully_connected(spec: FcSpec) -> Case:
         net = Net(spec.name, rng)
         x = net.input(spec.shape, spec.x_scale, spec.zero_point, spec.dtype)
         axis = 0 if spec.per_channel else None
-        w = net.weights((spec.out, spec.depth), x, axis=axis, spread=spec.spread, bits=spec.bits)
+        w = net.weights(
+            (spec.out, spec.depth), x, axis=axis, spread=spec.spread, bits=spec.bits,
+            quant=spec.w_quant,
+        )  # fmt: skip
         inputs = [x, w]
         if spec.bias is not None:
             inputs.append(net.bias(w, x, spec.out, spec.bias))
@@ -247,6 +260,8 @@ _FC = (
     FcSpec("zero_point_high", (1, 50), 50, 12, zero_point=127),
     FcSpec("multiplier_above_one", (9, 1), 1, 8, x_scale=1.0, bits=4, y_quant=q(0.006, 5)),
     FcSpec("multiplier_vanishing", (1, 9), 9, 3, y_quant=q(1e20), few_values=True),
+    FcSpec("ties", (9, 4), 4, 16, bias=None, w_quant=q(2**-9), y_quant=q(0.05, -3)),
+    FcSpec("near_ties", (9, 4), 4, 16, bias=None, w_quant=q(0.3), y_quant=q(7.68, -3)),
     FcSpec("nibbles", (1, 21), 21, 8, bits=4),
     FcSpec("deep", (1, 1960), 1960, 4),
     FcSpec("float", (1, 30), 30, 6, RELU6, dtype=DType.FLOAT32),
@@ -264,6 +279,7 @@ def _add(
     dtype: DType = DType.INT8,
     constant: bool = False,
     saturate: float = 0.0,
+    quant: QuantParams | None = None,
 ) -> Case:
     def build(rng: np.random.Generator) -> Graph:
         net = Net(name, rng)
@@ -273,7 +289,8 @@ def _add(
             b = net.builder.constant("b", data, q(scales[1], zeros[1]))
         else:
             b = net.input(shape_b, scales[1], zeros[1], dtype, "b")
-        return net.graph([net.node("add", [a, b], AddAttrs(activation), saturate=saturate)])
+        attrs = AddAttrs(activation)
+        return net.graph([net.node("add", [a, b], attrs, saturate=saturate, quant=quant)])
 
     return Case(name, build)
 
@@ -284,6 +301,7 @@ _ADD = (
     _add("relu6", (1, 5, 4, 3), (1, 5, 4, 3), RELU6, (0.1, 0.08)),
     _add("n1_to_1", (1, 30), (1, 30), N1_TO_1),
     _add("same_scale", (1, 64), (1, 64), scales=(0.05, 0.05), zeros=(0, 0)),
+    _add("near_ties", (1, 300), (1, 300), scales=(0.3, 0.6), zeros=(1, 2), quant=q(1.2, 3)),
     _add("far_scales", (1, 64), (1, 64), scales=(5.0, 0.001), zeros=(-128, 127)),
     _add("far_scales_swapped", (1, 64), (1, 64), scales=(0.001, 5.0), zeros=(127, -128)),
     _add("channels", (1, 4, 5, 6), (6,)),
@@ -389,6 +407,7 @@ _MEAN = (
     _mean("one_element", (1, 1, 1, 9), (1, 2), True),
     _mean("many", (1, 24, 25, 9), (1, 2), True),
     _mean("same_scale", (1, 5, 7, 11), (1, 2), True, y_quant=q(0.05, 3)),
+    _mean("near_ties", (1, 4, 4, 40), (1, 2), True, y_quant=q(0.025, 3)),
     _mean("saturating", (1, 5, 7, 40), (1, 2), True, saturate=0.4),
     _mean("zero_point_low", (1, 5, 7, 11), (1, 2), True, quant=(0.05, -128)),
     _mean("float", (1, 5, 7, 11), (1, 2), False, dtype=DType.FLOAT32),
@@ -445,12 +464,16 @@ _TRANSPOSE = (
 
 
 def _relu(op: str) -> tuple[Case, ...]:
+    # fmt: off
     return (
         _one_input(op, "image", (1, 4, 5, 3), quant=(0.1, 3)),
         _one_input(op, "rescaled", (1, 4, 5, 9), quant=(0.1, 3), y_quant=q(0.037, -100)),
         _one_input(op, "upscaled", (1, 4, 5, 9), quant=(0.1, 3), y_quant=q(0.3, -20)),
         _one_input(op, "same_scale", (1, 90), quant=(0.05, -10), y_quant=q(0.05, -10)),
         _one_input(op, "saturating", (1, 90), quant=(0.1, 3), saturate=0.3),
+        # A factor of 17/8, by which the oracles' two ways to divide scales differ.
+        _one_input(op, "near_ties", (1, 300), quant=(0.044255975633859634, 0),
+                   y_quant=q(0.020826341584324837, -128)),
         _one_input(op, "zero_point_low", (1, 90), quant=(0.1, -128)),
         _one_input(op, "zero_point_high", (1, 90), quant=(0.1, 127), few_values=True),
         _one_input(op, "float", (1, 4, 5, 3), dtype=DType.FLOAT32),
@@ -489,6 +512,8 @@ _QUANTIZE = (
                y_quant=q(1 / 8192, 0)),
     _one_input("quantize", "int8_down", (1, 300), y_quant=q(0.11, -20), out_dtype=DType.INT8),
     _one_input("quantize", "int8_up", (1, 300), y_quant=q(0.013, 30), out_dtype=DType.INT8),
+    _one_input("quantize", "near_ties", (1, 300), quant=(0.044255975633859634, 0),
+               y_quant=q(0.020826341584324837, -128), out_dtype=DType.INT8),
     _one_input("quantize", "int8_same", (1, 300), y_quant=q(0.05, 3), out_dtype=DType.INT8),
     _one_input("quantize", "int8_shifted", (1, 300), y_quant=q(0.05, -3), out_dtype=DType.INT8),
     _one_input("quantize", "int8_to_uint8", (1, 300), y_quant=q(0.05, 131), out_dtype=DType.UINT8),

@@ -84,9 +84,10 @@ class Net:
         fan_in: int | None = None,
         spread: float = 4.0,
         bits: int = 8,
+        quant: QuantParams | None = None,
         name: str = "w",
     ) -> str:
-        """Random weights, scaled so that the sums have a deviation of about `spread`."""
+        """Random weights; without `quant` scaled so that the sums deviate by about `spread`."""
         fan_in = fan_in or int(np.prod(shape[1:]))
         _, high = integer_range(DType.INT8, bits)
         data = self.rng.integers(-high, high + 1, tuple(shape)).astype(np.int8)
@@ -94,6 +95,8 @@ class Net:
         if tensor.dtype is DType.FLOAT32:
             real = data.astype(np.float32) / high * np.float32(spread / np.sqrt(fan_in))
             return self.builder.constant(name, real)
+        if quant is not None:
+            return self.builder.constant(name, data, quant)
         real_x = np.concatenate([v.ravel() for v in self.real(x)])
         power = float(np.sqrt(np.mean(real_x.astype(np.float64) ** 2))) or 1.0
         scale = spread / (np.sqrt(fan_in) * 0.58 * high * power)
