@@ -142,6 +142,7 @@ class Importer:
             raise ModelError(f"{self.label(op)}: {len(op.outputs)} outputs, expected {len(specs)}")
         outputs = []
         for index, spec in zip(op.outputs, specs, strict=True):
+            self._check_new(index)
             out = self.described(index)
             if out.dtype is not spec.dtype:
                 raise UnsupportedModel(f"its output is {out.dtype.value}, not {spec.dtype.value}")
@@ -171,8 +172,6 @@ class Importer:
 
     def add_input(self, index: int) -> str:
         self._check_new(index)
-        if self.sub.tensors[index].data is not None:
-            raise ModelError(f"input '{self.names[index]}' is a constant too")
         return self.keep(index, self.described(index)).name
 
     def _drafts(self, op: FileOperator) -> tuple[Tensor, ...]:
@@ -200,8 +199,11 @@ class Importer:
         return tensor
 
     def _check_new(self, index: int) -> None:
-        if index in self.values:
-            raise ModelError(f"tensor '{self.names[index]}' is computed twice")
+        if index in self.values or self.sub.tensors[index].data is not None:
+            raise ModelError(
+                f"tensor '{self.names[index]}' has two sources; allowed: one of a constant, an "
+                "input, or an operator"
+            )
 
     def _folded(self, op: FileOperator, name: str, call: OpCall) -> list[Tensor]:
         self.folded_bytes += sum(t.nbytes for t in call.outputs)
