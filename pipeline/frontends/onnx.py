@@ -1,4 +1,4 @@
-"""ONNX in, as a float graph: `read_onnx`.
+"""ONNX in: `read_onnx`.
 
 Layout: inputs and outputs of rank 4 are images, and the graph has them as NHWC, also where the
 ONNX model has NCHW; inputs of rank 3 that feed a 1-D convolution or pooling are [n, length, c].
@@ -14,7 +14,13 @@ import onnx
 from onnx import TensorProto
 
 from tinsmith.pipeline.errors import ModelError, UnsupportedModel
-from tinsmith.pipeline.frontends.onnx_context import TO_NCHW, TO_NHWC, Context, Refused, Value
+from tinsmith.pipeline.frontends.onnx_context import (
+    TO_NCHW,
+    TO_NHWC,
+    Context,
+    Parameter,
+    Refused,
+)
 from tinsmith.pipeline.frontends.onnx_file import (
     OnnxInput,
     OnnxModel,
@@ -24,10 +30,16 @@ from tinsmith.pipeline.frontends.onnx_file import (
     load_model,
 )
 from tinsmith.pipeline.frontends.onnx_fold import constant_value, fold
-from tinsmith.pipeline.frontends.onnx_ops import IMPORTERS
+from tinsmith.pipeline.frontends.onnx_ops import IMPORTERS, Importer, importer_of
 from tinsmith.pipeline.graph import Graph, GraphBuilder, Node, Shape, Tensor, rebuild
 from tinsmith.pipeline.ops import OPS, call_of
+from tinsmith.pipeline.passes import FLOAT_PASSES, run_passes
+from tinsmith.pipeline.quantization import quantize, tensors_without_range
+from tinsmith.pipeline.quantization.carried import is_note
 from tinsmith.pipeline.verify import verify
+
+# Integers are taken where DequantizeLinear says what they mean; the graph has them as int8.
+INPUT_TYPES = (TensorProto.FLOAT, TensorProto.INT8, TensorProto.UINT8)
 
 # A rank-3 input is a signal [n, c, length] where one of these reads it.
 SIGNAL_OPS = ("Conv", "ConvTranspose", "MaxPool", "AveragePool", "BatchNormalization")
@@ -47,7 +59,11 @@ class Problem:
 
 
 def read_onnx(source: Source, *, shapes: Mapping[str, Sequence[int]] | None = None) -> Graph:
-    """The float graph of an ONNX model (a path, the bytes of a file, or a ModelProto).
+    """The graph of an ONNX model (a path, the bytes of a file, or a ModelProto).
+
+    It is float; a model that is quantized already (QDQ or QLinear ops) becomes an int8 graph with
+    its parameters where it has those of every tensor, else a float graph that carries what there
+    is, for quantize to keep.
 
     shapes: for inputs whose dimensions the model leaves open, in the model's own layout; an open
         first dimension is a batch of 1 without it.
@@ -68,7 +84,15 @@ def read_onnx(source: Source, *, shapes: Mapping[str, Sequence[int]] | None = No
     ]
     if problems:
         raise UnsupportedModel(_report(problems))
-    return verify(graph)
+    return _integers_where_complete(verify(graph))
+
+
+def _integers_where_complete(graph: Graph) -> Graph:
+    """The int8 graph of one that carries the parameters of every tensor."""
+    if not any(is_note(graph, node) for node in graph.nodes):
+        return graph
+    fused = run_passes(graph, FLOAT_PASSES)
+    return graph if tensors_without_range(fused) else quantize(fused)
 
 
 def _report(problems: Sequence[Problem]) -> str:
@@ -82,9 +106,17 @@ def _report(problems: Sequence[Problem]) -> str:
 def _declare_input(
     ctx: Context, model: OnnxModel, spec: OnnxInput, shapes: Mapping[str, Sequence[int]]
 ) -> Problem | None:
-    if spec.elem_type != TensorProto.FLOAT:
+    if spec.elem_type not in INPUT_TYPES:
         kind = TensorProto.DataType.Name(spec.elem_type) if spec.elem_type in _TYPES else "unknown"
-        return Problem("input", spec.name, f"its type is {kind.lower()}", "use float32 inputs")
+        return Problem(
+            "input",
+            spec.name,
+            f"its type is {kind.lower()}",
+            "use float32 inputs, or int8 or uint8 where it is quantized",
+        )
+    if spec.elem_type != TensorProto.FLOAT and not _is_dequantized(model, spec.name):
+        reason = "it is of integers that nothing dequantizes"
+        return Problem("input", spec.name, reason, "give it a DequantizeLinear")
     shape = _input_shape(spec, shapes)
     perm = _input_perm(model, spec.name, len(shape))
     if perm is None:
@@ -94,6 +126,13 @@ def _declare_input(
         ctx.builder.input(spec.name, tuple(shape[i] for i in inverse))
         ctx.values[spec.name] = ctx.transpose(spec.name, perm)
     return None
+
+
+def _is_dequantized(model: OnnxModel, name: str) -> bool:
+    return any(
+        name in n.inputs and (n.op == "DequantizeLinear" or n.op.startswith("Q"))
+        for n in model.nodes
+    )
 
 
 _TYPES = frozenset(TensorProto.DataType.values())
@@ -135,34 +174,29 @@ def _input_perm(model: OnnxModel, name: str, rank: int) -> tuple[int, ...] | Non
 def _import_nodes(ctx: Context, model: OnnxModel) -> list[Problem]:
     problems = []
     for node in model.nodes:
-        if node.domain or (node.op not in IMPORTERS and node.op != "Constant"):
-            values = [ctx.values.get(i) if i else None for i in node.inputs]
-            if not _fold(ctx, node, values):
-                of = f" (domain {node.domain})" if node.domain else ""
-                reason = f"the op is not supported{of}"
-                problems.append(Problem(node.op, node.name, reason, "replace it by ops that are"))
+        if _import_constant(ctx, node):
+            continue
+        importer = importer_of(node)
+        if importer is None:
+            of = f" (domain {node.domain})" if node.domain else ""
+            reason = f"the op is not supported{of}"
+            problems.append(Problem(node.op, node.name, reason, "replace it by ops that are"))
             continue
         if any(i and i not in ctx.values for i in node.inputs):
             continue  # behind a node that has been reported
         _check_node(node, model)
         try:
-            _import_node(ctx, node)
+            _import_node(ctx, node, importer)
         except Refused as refused:
             problems.append(Problem(node.op, node.name, refused.reason, refused.remedy))
     return problems
 
 
-def _import_node(ctx: Context, node: OnnxNode) -> None:
-    if node.op == "Constant":
-        ctx.values[node.outputs[0]] = constant_value(node)
-        return
-    values = [ctx.values[i] if i else None for i in node.inputs]
-    if _fold(ctx, node, values):
-        return
-    # check_node has compared the node with ONNX's schema; what is left, such as shapes that don't
+def _import_node(ctx: Context, node: OnnxNode, importer: Importer) -> None:
+    # _check_node has compared the node with ONNX's schema; what is left, such as shapes that don't
     # go together, shows as one of these where an importer does not look for it first.
     try:
-        result = IMPORTERS[node.op](ctx, node)
+        result = importer(ctx, node)
     except (ValueError, TypeError, IndexError, OverflowError, ZeroDivisionError) as e:
         raise ModelError(
             f"{node.op} '{node.name}': its inputs and attributes do not fit: {e}"
@@ -171,12 +205,22 @@ def _import_node(ctx: Context, node: OnnxNode) -> None:
     ctx.values.update(zip(node.outputs, results, strict=False))
 
 
-def _fold(ctx: Context, node: OnnxNode, values: Sequence[Value | None]) -> bool:
+def _import_constant(ctx: Context, node: OnnxNode) -> bool:
     """Evaluates a node of constants; False where it isn't one."""
-    constants = [v for v in values if v is not None and not isinstance(v, str)]
-    if not constants or len(constants) != sum(1 for i in node.inputs if i):
+    if (node.domain, node.op) == ("", "Constant"):
+        ctx.values[node.outputs[0]] = constant_value(node)
+        return True
+    values = [ctx.values.get(i) if i else None for i in node.inputs]
+    if not values or any(
+        isinstance(v, str) or (v is None and i) for v, i in zip(values, node.inputs, strict=True)
+    ):
         return False
-    results = fold(node, [None if isinstance(v, str) else v for v in values], ctx.opset)
+    if node.op == "Transpose" and isinstance(values[0], Parameter):
+        perm = node.attrs.get("perm", range(len(values[0].shape) - 1, -1, -1))
+        ctx.values[node.outputs[0]] = values[0].transposed(tuple(perm))
+        return True
+    arrays = [v.values if isinstance(v, Parameter) else v for v in values]
+    results = fold(node, [a for a in arrays if not isinstance(a, str)], ctx.opset)
     if results is None:
         return False
     ctx.values.update(zip((o for o in node.outputs if o), results, strict=True))
@@ -184,6 +228,8 @@ def _fold(ctx: Context, node: OnnxNode, values: Sequence[Value | None]) -> bool:
 
 
 def _check_node(node: OnnxNode, model: OnnxModel) -> None:
+    if node.domain:
+        return  # onnx has no schemas of other domains
     context = onnx.checker.C.CheckerContext()
     context.ir_version = model.ir_version
     context.opset_imports = {"": model.opset}

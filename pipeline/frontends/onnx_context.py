@@ -8,7 +8,7 @@ transposes, which the passes remove.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tinsmith.pipeline.errors import ModelError
 from tinsmith.pipeline.frontends.onnx_file import OnnxNode, check_shape
 from tinsmith.pipeline.graph import (
+    DENSE,
     NO_ATTRS,
     Array,
     DType,
@@ -29,8 +30,58 @@ from tinsmith.pipeline.graph import (
 from tinsmith.pipeline.ops import OPS, OpCall
 from tinsmith.pipeline.ops.reshape import ReshapeAttrs
 from tinsmith.pipeline.ops.transpose import TransposeAttrs
+from tinsmith.pipeline.quantization.carried import CarriedIntegers
 
-Value = Array | str  # a constant, or the name of a tensor
+
+@dataclass(frozen=True, eq=False)
+class Parameter:
+    """A constant: its real values, and the integers and scales of them that the model has."""
+
+    values: NDArray[np.float32]
+    quant: QuantParams | None = None
+    integers: Array | None = None
+
+    @property
+    def shape(self) -> Shape:
+        return self.values.shape
+
+    def transposed(self, perm: Sequence[int]) -> Parameter:
+        quant = self.quant
+        if quant is not None and quant.axis is not None:
+            quant = replace(quant, axis=list(perm).index(quant.axis))
+        integers = None if self.integers is None else self.integers.transpose(perm)
+        values = np.ascontiguousarray(self.values.transpose(perm))
+        return Parameter(values, quant, integers)
+
+    def symmetric(self) -> Parameter:
+        """As weights are kept: int8 with zero point 0; refused where they reach beyond that."""
+        if self.quant is None or self.integers is None:
+            return self
+        if self.integers.dtype != np.int8:
+            return Parameter(self.values)
+        if not np.any(self.quant.zero_points):
+            return self
+        shape = [1] * self.integers.ndim
+        if self.quant.axis is not None and self.quant.zero_points.size > 1:
+            shape[self.quant.axis] = -1
+        centred = self.integers.astype(np.int16) - self.quant.zero_points.reshape(shape)
+        if centred.min(initial=0) < -128 or centred.max(initial=0) > 127:
+            raise Refused(
+                "its weights are asymmetric: they have a zero point other than 0",
+                "quantize the weights as symmetric int8",
+            )
+        quant = replace(self.quant, zero_point=(0,))
+        return Parameter(self.values, quant, centred.astype(np.int8))
+
+    def scaled(self, factor: float) -> Parameter:
+        """Times a factor; any but 1 ends what is known of integers."""
+        if factor == 1:
+            return self
+        return Parameter((self.values * np.float32(factor)).astype(np.float32))
+
+
+# A constant, a constant with integers, or the name of a tensor.
+Value = Array | Parameter | str
 
 TO_NHWC, TO_NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
 
@@ -62,7 +113,30 @@ class Context:
         """The tensor of a value; a constant becomes a float32 constant called `name`."""
         if isinstance(value, str):
             return value
-        return self.constant(name, float_array(value))
+        parameter = parameter_of(value)
+        quant, integers = parameter.quant, parameter.integers
+        if quant is not None and (
+            quant.per_channel or integers is None or integers.dtype != np.int8
+        ):
+            parameter = Parameter(parameter.values)  # no form that an activation has
+        return self.parameter_tensor(name, parameter)
+
+    def parameter(self, node: OnnxNode, i: int, what: str) -> Parameter:
+        """Input i as a constant; refused where it is computed."""
+        value = self.value(node, i)
+        if isinstance(value, str):
+            raise Refused(f"its {what} are computed", f"use constant {what}")
+        return parameter_of(value)
+
+    def parameter_tensor(self, name: str, parameter: Parameter) -> str:
+        """A float32 constant that carries the integers of a parameter."""
+        values = parameter.values
+        encoding = (
+            DENSE if parameter.integers is None else CarriedIntegers(integers=parameter.integers)
+        )
+        name = self.builder.fresh(name or "constant")
+        tensor = Tensor(name, values.shape, DType.FLOAT32, parameter.quant, values, encoding)
+        return self.builder.add_tensor(tensor)
 
     def data(self, node: OnnxNode, i: int = 0) -> str:
         """Input i as a tensor of the graph, for ops that take activations."""
@@ -70,18 +144,15 @@ class Context:
 
     def weights(self, node: OnnxNode, i: int, what: str) -> NDArray[np.float32]:
         """Input i as a float32 constant; refused where it is computed."""
-        value = self.value(node, i)
-        if isinstance(value, str):
-            raise Refused(f"its {what} are computed", f"use constant {what}")
-        return float_array(value)
+        return self.parameter(node, i, what).values
 
     def integers(self, node: OnnxNode, i: int, what: str) -> tuple[int, ...]:
         """Input i as constant integers, flattened; refused where it is computed."""
         value = self.value(node, i)
         if isinstance(value, str):
             raise Refused(f"its {what} is computed at run time", f"export with a fixed {what}")
-        if value.dtype.kind not in "iu":
-            raise ModelError(f"{node.op} '{node.name}': {what} is {value.dtype}, expected integers")
+        if isinstance(value, Parameter) or value.dtype.kind not in "iu":
+            raise ModelError(f"{node.op} '{node.name}': its {what} is no constant of integers")
         return tuple(int(v) for v in value.reshape(-1))
 
     def scalar(self, node: OnnxNode, i: int, default: float, what: str) -> float:
@@ -89,9 +160,10 @@ class Context:
         if not node.has_input(i):
             return default
         value = self.value(node, i)
-        if isinstance(value, str) or value.size != 1:
+        array = value.values if isinstance(value, Parameter) else value
+        if isinstance(array, str) or array.size != 1:
             raise Refused(f"its {what} is not one constant number", f"use a constant {what}")
-        return float(value.reshape(-1)[0])
+        return float(array.reshape(-1)[0])
 
     def constant(self, name: str, data: Array, quant: QuantParams | None = None) -> str:
         return self.builder.constant(name or "constant", data, quant)
@@ -160,6 +232,10 @@ class Context:
             n, c, _, length = self.builder.tensors[y].shape
             y = self.reshape(y, (n, c, length))
         return y
+
+
+def parameter_of(value: Array | Parameter) -> Parameter:
+    return value if isinstance(value, Parameter) else Parameter(float_array(value))
 
 
 def float_array(value: Array) -> NDArray[np.float32]:

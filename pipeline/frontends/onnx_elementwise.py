@@ -71,7 +71,11 @@ def _reduce(ctx: Context, node: OnnxNode, op: str) -> Value:
 
 
 def global_average_pool(ctx: Context, node: OnnxNode) -> Value:
-    x = ctx.data(node)
+    return average_of_image(ctx, node, ctx.data(node))
+
+
+def average_of_image(ctx: Context, node: OnnxNode, x: str) -> str:
+    """The mean over all axes but the first two."""
     rank = len(ctx.shape(x))
     if rank < 3:
         raise Refused(f"its input has rank {rank}", "use an input [n, c, h, w]")

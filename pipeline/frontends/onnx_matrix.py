@@ -5,88 +5,115 @@ from __future__ import annotations
 import numpy as np
 
 from tinsmith.pipeline.errors import ModelError
-from tinsmith.pipeline.frontends.onnx_context import Context, Refused, Value
+from tinsmith.pipeline.frontends.onnx_context import Context, Parameter, Refused, Value
 from tinsmith.pipeline.frontends.onnx_file import OnnxNode
-from tinsmith.pipeline.graph import Array
+from tinsmith.pipeline.graph import Shape
 from tinsmith.pipeline.ops.add import AddAttrs
 from tinsmith.pipeline.ops.fully_connected import FullyConnectedAttrs
 
 
 def gemm(ctx: Context, node: OnnxNode) -> Value:
     """alpha * A' B' + beta * C with constant B."""
-    x = ctx.data(node)
-    if len(ctx.shape(x)) != 2:
-        raise ModelError(f"Gemm '{node.name}': A has the shape {list(ctx.shape(x))}, not rank 2")
-    if int(node.attrs.get("transA", 0)):
-        x = ctx.transpose(x, (1, 0))
-    b = ctx.weights(node, 1, "weights (B)")
-    if b.ndim != 2:
-        raise ModelError(f"Gemm '{node.name}': B has the shape {list(b.shape)}, not rank 2")
-    weights = b if int(node.attrs.get("transB", 0)) else b.T
-    weights = (weights * np.float32(node.attrs.get("alpha", 1.0))).astype(np.float32)
+    x = gemm_rows(ctx, node, ctx.data(node))
+    weights = gemm_weights(node, ctx.parameter(node, 1, "weights (B)"))
     rows, outputs = ctx.shape(x)[0], weights.shape[0]
-    beta = np.float32(node.attrs.get("beta", 1.0))
+    beta = float(node.attrs.get("beta", 1.0))
     if not node.has_input(2) or beta == 0:
-        return _fully_connected(ctx, node, x, weights, None)
+        return fully_connected(ctx, node, x, weights, None, (node.inputs[1], ""))
     c = ctx.value(node, 2)
-    if not isinstance(c, str) and c.size in (1, outputs) and c.shape[-1:] in ((), (1,), (outputs,)):
-        bias = np.broadcast_to(c.reshape(-1) * beta, (outputs,)).astype(np.float32)
-        return _fully_connected(ctx, node, x, weights, bias)
-    if isinstance(c, str) and beta != 1:
+    if not isinstance(c, str):
+        given = ctx.parameter(node, 2, "C").scaled(beta)
+        bias = as_bias(given, outputs)
+        if bias is not None:
+            return fully_connected(ctx, node, x, weights, bias, (node.inputs[1], node.inputs[2]))
+        c = ctx.parameter_tensor(node.inputs[2], given)
+    elif beta != 1:
         raise Refused(f"beta {beta} scales a computed C", "use beta 1")
+    _check_broadcast(node, ctx.shape(c), (rows, outputs))
+    names = (node.inputs[1], "")
+    product = fully_connected(ctx, node, x, weights, None, names, suffix="_product")
+    label = f"{node.name}_add"
+    return ctx.emit("add", [product, c], AddAttrs(), node=label, out=node.outputs[0])
+
+
+def gemm_rows(ctx: Context, node: OnnxNode, x: str) -> str:
+    """A of a Gemm, transposed where it says so."""
+    if len(ctx.shape(x)) != 2:
+        raise ModelError(
+            f"{node.op} '{node.name}': A has the shape {list(ctx.shape(x))}, not rank 2"
+        )
+    return ctx.transpose(x, (1, 0)) if int(node.attrs.get("transA", 0)) else x
+
+
+def gemm_weights(node: OnnxNode, b: Parameter) -> Parameter:
+    """B of a Gemm as weights [outputs, inputs]."""
+    if len(b.shape) != 2:
+        raise ModelError(f"{node.op} '{node.name}': B has the shape {list(b.shape)}, not rank 2")
+    weights = b if int(node.attrs.get("transB", 0)) else b.transposed((1, 0))
+    return weights.scaled(float(node.attrs.get("alpha", 1.0)))
+
+
+def as_bias(c: Parameter, outputs: int) -> Parameter | None:
+    """C as a bias [outputs], or None where it differs from row to row."""
+    if c.shape == (outputs,):
+        return c
+    if c.values.size not in (1, outputs) or c.shape[-1:] not in ((), (1,), (outputs,)):
+        return None
+    return Parameter(np.ascontiguousarray(np.broadcast_to(c.values.reshape(-1), (outputs,))))
+
+
+def _check_broadcast(node: OnnxNode, shape: Shape, target: Shape) -> None:
     try:
-        fits = np.broadcast_shapes(ctx.shape(c), (rows, outputs)) == (rows, outputs)
+        fits = np.broadcast_shapes(shape, target) == target
     except ValueError:
         fits = False
     if not fits:
         raise ModelError(
-            f"Gemm '{node.name}': C {list(ctx.shape(c))} does not go into [{rows}, {outputs}]"
+            f"{node.op} '{node.name}': C {list(shape)} does not go into {list(target)}"
         )
-    c = c if isinstance(c, str) else np.asarray(c * beta, np.float32)
-    product = _fully_connected(ctx, node, x, weights, None, suffix="_product")
-    return ctx.emit(
-        "add",
-        [product, ctx.tensor(c, node.inputs[2])],
-        AddAttrs(),
-        node=f"{node.name}_add",
-        out=node.outputs[0],
-    )
 
 
 def matmul(ctx: Context, node: OnnxNode) -> Value:
     """A B where one of both is a constant matrix or vector."""
     a, b = ctx.value(node, 0), ctx.value(node, 1)
     if not isinstance(b, str):
-        return _times_constant(ctx, node, ctx.data(node), b)
-    if not isinstance(a, str) and a.ndim == 2 and len(ctx.shape(b)) == 2:
+        weights = ctx.parameter(node, 1, "weights (B)")
+        return times_constant(ctx, node, ctx.data(node), weights, node.inputs[1])
+    if not isinstance(a, str) and len(a.shape) == len(ctx.shape(b)) == 2:
         # A B = (B' A')', so that the constant is on the right.
-        weights = ctx.weights(node, 0, "weights (A)")
-        y = _fully_connected(ctx, node, ctx.transpose(b, (1, 0)), weights, None, suffix="_product")
+        weights = ctx.parameter(node, 0, "weights (A)")
+        x, names = ctx.transpose(b, (1, 0)), (node.inputs[0], "")
+        y = fully_connected(ctx, node, x, weights, None, names, suffix="_product")
         return ctx.transpose(y, (1, 0), node.outputs[0])
     raise Refused("both of its inputs are computed", "multiply by a constant matrix")
 
 
-def _times_constant(ctx: Context, node: OnnxNode, x: str, b: Array) -> str:
-    if b.ndim not in (1, 2):
-        raise Refused(
-            f"its constant has the shape {list(b.shape)}", "use a matrix (a batch of one)"
-        )
-    matrix = np.asarray(b, np.float32).reshape(b.shape[0], -1)
-    shape = ctx.shape(x)
-    if not shape or shape[-1] != matrix.shape[0]:
-        raise ModelError(f"MatMul '{node.name}': {list(shape)} times {list(b.shape)}")
+def times_constant(ctx: Context, node: OnnxNode, x: str, b: Parameter, name: str) -> str:
+    """x [..., k] times a constant b [k, n] or [k]."""
+    shape, dims = ctx.shape(x), b.shape
+    if len(dims) not in (1, 2):
+        raise Refused(f"its constant has the shape {list(dims)}", "use a matrix (a batch of one)")
+    if not shape or shape[-1] != dims[0]:
+        raise ModelError(f"{node.op} '{node.name}': {list(shape)} times {list(dims)}")
+    weights = b.transposed((1, 0)) if len(dims) == 2 else Parameter(b.values.reshape(1, -1))
     rows = ctx.reshape(x, (1, *shape)) if len(shape) == 1 else x
-    y = _fully_connected(ctx, node, rows, np.ascontiguousarray(matrix.T), None)
-    return ctx.reshape(y, (*shape[:-1], *b.shape[1:]))
+    y = fully_connected(ctx, node, rows, weights, None, (name, ""))
+    return ctx.reshape(y, (*shape[:-1], *dims[1:]))
 
 
-def _fully_connected(
-    ctx: Context, node: OnnxNode, x: str, weights: Array, bias: Array | None, suffix: str = ""
+def fully_connected(
+    ctx: Context,
+    node: OnnxNode,
+    x: str,
+    weights: Parameter,
+    bias: Parameter | None,
+    names: tuple[str, str],
+    suffix: str = "",
 ) -> str:
-    inputs = [x, ctx.constant(node.inputs[1], np.ascontiguousarray(weights))]
+    """x times weights [outputs, inputs] plus a bias; names: of the weights and of the bias."""
+    inputs = [x, ctx.parameter_tensor(names[0], weights.symmetric())]
     if bias is not None:
-        inputs.append(ctx.constant(node.inputs[2], bias))
+        inputs.append(ctx.parameter_tensor(names[1], bias))
     attrs = FullyConnectedAttrs(keep_dims=len(ctx.shape(x)) > 2)
-    return ctx.emit(
-        "fully_connected", inputs, attrs, node=node.name, out=f"{node.outputs[0]}{suffix}"
-    )
+    out = f"{node.outputs[0]}{suffix}"
+    return ctx.emit("fully_connected", inputs, attrs, node=node.name, out=out)

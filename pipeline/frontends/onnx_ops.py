@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from tinsmith.pipeline.frontends import onnx_elementwise as elementwise
 from tinsmith.pipeline.frontends import onnx_matrix as matrix
+from tinsmith.pipeline.frontends import onnx_quantized as quantized
 from tinsmith.pipeline.frontends import onnx_shape as shape
 from tinsmith.pipeline.frontends import onnx_window as window
 from tinsmith.pipeline.frontends.onnx_context import Context, Value
@@ -37,4 +38,24 @@ IMPORTERS: dict[str, Importer] = {
     "Unsqueeze": shape.unsqueeze,
     "Transpose": shape.transpose,
     "Pad": shape.pad,
+    "QuantizeLinear": quantized.quantize_linear,
+    "DequantizeLinear": quantized.dequantize_linear,
+    "QLinearConv": quantized.qlinear_conv,
+    "QLinearMatMul": quantized.qlinear_matmul,
 }
+
+# The ops of onnxruntime's own domain, com.microsoft, that its quantizer writes.
+MICROSOFT_IMPORTERS: dict[str, Importer] = {
+    "QuantizeLinear": quantized.quantize_linear,
+    "DequantizeLinear": quantized.dequantize_linear,
+    "QGemm": quantized.qgemm,
+    "QLinearAdd": quantized.qlinear_add,
+    "QLinearAveragePool": quantized.qlinear_average_pool,
+    "QLinearGlobalAveragePool": quantized.qlinear_global_average_pool,
+}
+
+
+def importer_of(node: OnnxNode) -> Importer | None:
+    """The function that imports a node, or None where its op is not supported."""
+    tables = {"": IMPORTERS, "com.microsoft": MICROSOFT_IMPORTERS}
+    return tables.get(node.domain, {}).get(node.op)

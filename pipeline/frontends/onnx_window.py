@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from tinsmith.pipeline.errors import ModelError
-from tinsmith.pipeline.frontends.onnx_context import Context, Refused, Value
+from tinsmith.pipeline.frontends.onnx_context import Context, Parameter, Refused, Value
 from tinsmith.pipeline.frontends.onnx_file import OnnxNode
 from tinsmith.pipeline.graph import Array, Shape
 from tinsmith.pipeline.ops import window
@@ -64,17 +64,24 @@ def _check_positive(node: OnnxNode, **pairs: Pair) -> None:
             raise ModelError(f"{node.op} '{node.name}': {what} {values}; allowed: at least 1")
 
 
-def _kernel_as_2d(weights: Array) -> Array:
-    """[o, i, k] becomes [o, i, 1, k]."""
-    return weights if weights.ndim == 4 else weights[:, :, None, :]
-
-
 def conv(ctx: Context, node: OnnxNode) -> Value:
-    x = ctx.data(node)
-    w = _kernel_as_2d(ctx.weights(node, 1, "weights"))
-    bias = ctx.weights(node, 2, "bias") if node.has_input(2) else None
+    bias = ctx.parameter(node, 2, "bias") if node.has_input(2) else None
+    names = (node.inputs[1], node.inputs[2] if bias is not None else "")
+    return convolve(ctx, node, ctx.data(node), ctx.parameter(node, 1, "weights"), bias, names)
+
+
+def convolve(
+    ctx: Context,
+    node: OnnxNode,
+    x: str,
+    weights: Parameter,
+    bias: Parameter | None,
+    names: tuple[str, str],
+) -> str:
+    """A convolution by the attributes of a node; names: of the weights and of the bias."""
     rank = len(ctx.shape(x))
-    if w.ndim != 4 or rank not in (3, 4):
+    w = _kernel_as_2d(weights.symmetric())
+    if len(w.shape) != 4 or rank not in (3, 4):
         raise Refused(
             f"weights {list(w.shape)} for an input of rank {rank}", "use 1-D or 2-D convolutions"
         )
@@ -85,23 +92,31 @@ def conv(ctx: Context, node: OnnxNode) -> Value:
     channels = ctx.shape(x)[1]
     if groups < 1 or channels != w.shape[1] * groups or w.shape[0] % groups:
         raise ModelError(
-            f"Conv '{node.name}': {groups} groups of weights {list(w.shape)} "
+            f"{node.op} '{node.name}': {groups} groups of weights {list(w.shape)} "
             f"for {channels} input channels"
         )
+    depthwise = groups == channels and groups > 1
+    op, layout = ("depthwise_conv2d", (1, 2, 3, 0)) if depthwise else ("conv2d", (0, 2, 3, 1))
+    make = DepthwiseConv2dAttrs if depthwise else Conv2dAttrs
 
     def body(image: str) -> str:
         _, h, width, _ = ctx.shape(image)
         pads = window_pads(node, rank, (h, width), kernel, stride, dilation)
-        depthwise = groups == channels and groups > 1
-        op, layout = ("depthwise_conv2d", (1, 2, 3, 0)) if depthwise else ("conv2d", (0, 2, 3, 1))
-        make = DepthwiseConv2dAttrs if depthwise else Conv2dAttrs
-        inputs = [image, ctx.constant(node.inputs[1], np.ascontiguousarray(w.transpose(layout)))]
+        inputs = [image, ctx.parameter_tensor(names[0], w.transposed(layout))]
         if bias is not None:
-            inputs.append(ctx.constant(node.inputs[2], bias.reshape(-1)))
+            inputs.append(ctx.parameter_tensor(names[1], bias))
         attrs = make(stride, dilation, pads)
         return ctx.emit(op, inputs, attrs, node=node.name, out=node.outputs[0])
 
     return ctx.in_nhwc(x, node.name, body)
+
+
+def _kernel_as_2d(weights: Parameter) -> Parameter:
+    """[o, i, k] becomes [o, i, 1, k]."""
+    if len(weights.shape) != 3:
+        return weights
+    integers = None if weights.integers is None else weights.integers[:, :, None, :]
+    return Parameter(weights.values[:, :, None, :], weights.quant, integers)
 
 
 def batch_normalization(ctx: Context, node: OnnxNode) -> Value:
@@ -160,8 +175,7 @@ def _pool_pads(
     return pads, (0, extra[0], 0, extra[1])
 
 
-def _pool_geometry(ctx: Context, node: OnnxNode) -> tuple[str, int, Pair, Pair]:
-    x = ctx.data(node)
+def _pool_geometry(ctx: Context, node: OnnxNode, x: str) -> tuple[int, Pair, Pair]:
     rank = len(ctx.shape(x))
     if rank not in (3, 4):
         raise Refused(f"its input has rank {rank}", "use 1-D or 2-D pooling")
@@ -171,11 +185,12 @@ def _pool_geometry(ctx: Context, node: OnnxNode) -> tuple[str, int, Pair, Pair]:
         raise Refused(
             f"dilations {node.attrs['dilations']}", "use pooling without dilation (dilations 1)"
         )
-    return x, rank, kernel, stride
+    return rank, kernel, stride
 
 
 def max_pool(ctx: Context, node: OnnxNode) -> Value:
-    x, rank, kernel, stride = _pool_geometry(ctx, node)
+    x = ctx.data(node)
+    rank, kernel, stride = _pool_geometry(ctx, node, x)
 
     def body(image: str) -> str:
         size = ctx.shape(image)[1:3]
@@ -186,7 +201,12 @@ def max_pool(ctx: Context, node: OnnxNode) -> Value:
 
 
 def average_pool(ctx: Context, node: OnnxNode) -> Value:
-    x, rank, kernel, stride = _pool_geometry(ctx, node)
+    return average_pool_of(ctx, node, ctx.data(node))
+
+
+def average_pool_of(ctx: Context, node: OnnxNode, x: str) -> str:
+    """The average of a tensor over the window of a node."""
+    rank, kernel, stride = _pool_geometry(ctx, node, x)
 
     def body(image: str) -> str:
         size = ctx.shape(image)[1:3]

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from tinsmith.pipeline.errors import ModelError, UnsupportedModel
+from tinsmith.pipeline.frontends.flatbuffer import MAX_EXPANDED_BYTES
 from tinsmith.pipeline.frontends.tflite_file import (
-    MAX_EXPANDED_BYTES,
     FileOperator,
     FileQuant,
     FileSubgraph,

@@ -21,8 +21,12 @@ def infer_dequantize(call: OpCall) -> tuple[TensorSpec, ...]:
 
 
 def run_quantize_float(call: OpCall, values: Values) -> tuple[Array, ...]:
+    """In a float graph: the values that the int8 parameters of the output, if any, can show."""
     assert values[0] is not None
-    return (values[0],)
+    quant = call.output.quant
+    if quant is None:
+        return (values[0],)
+    return (dequantize_array(numerics.quantize_array(values[0], quant, DType.INT8), quant),)
 
 
 def requantize_multiplier(call: OpCall) -> Multiplier:
@@ -56,6 +60,8 @@ def run_dequantize(call: OpCall, values: Values) -> tuple[Array, ...]:
 def accepts_quantize(call: OpCall) -> tuple[str, ...]:
     allowed = (DType.FLOAT32, DType.INT8, DType.UINT8, DType.INT16)
     kinds = (call.input(0).dtype, call.output.dtype)
+    if kinds == (DType.FLOAT32, DType.FLOAT32):
+        return ()  # a float graph that carries the parameters of an int8 model
     if kinds[0] not in allowed or kinds[1] not in allowed[1:]:
         return (f"{kinds[0].value} to {kinds[1].value}; allowed: float32, int8, uint8, int16",)
     return ()

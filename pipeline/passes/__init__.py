@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from tinsmith.pipeline.errors import ModelError
 from tinsmith.pipeline.graph import Graph
+from tinsmith.pipeline.passes.drop_requantize import drop_requantize
 from tinsmith.pipeline.passes.fold_batch_norm import fold_batch_norm
 from tinsmith.pipeline.passes.fold_bias import fold_bias
 from tinsmith.pipeline.passes.fold_constants import fold_constants
@@ -35,6 +36,7 @@ FLOAT_PASSES: tuple[Pass, ...] = (
 INT_PASSES: tuple[Pass, ...] = (
     remove_dead,
     fold_constants,
+    drop_requantize,
     simplify_layout,
     fold_pad,
     fuse_activation,

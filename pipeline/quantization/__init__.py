@@ -2,6 +2,17 @@
 
 from tinsmith.pipeline.quantization.calibrate import calibrate, check_samples
 from tinsmith.pipeline.quantization.observers import OBSERVERS
-from tinsmith.pipeline.quantization.quantize import QuantizeOptions, quantize
+from tinsmith.pipeline.quantization.quantize import (
+    QuantizeOptions,
+    quantize,
+    tensors_without_range,
+)
 
-__all__ = ["OBSERVERS", "QuantizeOptions", "calibrate", "check_samples", "quantize"]
+__all__ = [
+    "OBSERVERS",
+    "QuantizeOptions",
+    "calibrate",
+    "check_samples",
+    "quantize",
+    "tensors_without_range",
+]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinsmith.pipeline import numerics
-from tinsmith.pipeline.graph import Array, DType, QuantParams
+from tinsmith.pipeline.graph import Array, DType, QuantParams, Tensor
+from tinsmith.pipeline.quantization.carried import CarriedIntegers
 
 WEIGHT_MAX = 127  # weights are -127..127, never -128
 
@@ -43,16 +44,48 @@ def integer_parameters(
     used = scale[scale > 0]
     # A channel of zeros may have any scale: the finest there is keeps its bias exact.
     scale[scale == 0] = used.min() if used.size else 1.0
-    magnitude = np.abs(np.asarray(bias, np.float64).reshape(-1))
-    per_scale = magnitude if axis is not None else magnitude.max(initial=0.0, keepdims=True)
-    scale = np.maximum(scale, per_scale / input_scale / BIAS_MAX)
+    scale = np.maximum(scale, _peak_bias(bias, axis) / input_scale / BIAS_MAX)
     scale32 = np.maximum(scale, 4 * max(TINY, TINY / input_scale)).astype(np.float32)
     quant = QuantParams(tuple(float(s) for s in scale32), (0,), axis)
-    rounded = numerics.quantize_array(w, quant, DType.INT8).astype(np.int8)
-    q = np.maximum(rounded, np.int8(-WEIGHT_MAX))
-    products = np.float32(input_scale) * scale32
+    return _with_scales(w, bias, quant, input_scale)
+
+
+def carried_integer_parameters(
+    weights: Tensor, bias: Array, bias_tensor: Tensor | None, input_scale: float
+) -> IntegerParameters | None:
+    """As integer_parameters, with the weights' own scales and, where they fit, the bias's integers.
+
+    None where the weights have no scales, or none that the bias fits.
+    """
+    quant = weights.quant
+    if quant is None:
+        return None
+    product = np.float32(input_scale) * quant.scales
+    if np.any(_peak_bias(bias, quant.axis) > product.astype(np.float64) * numerics.INT32_MAX):
+        return None
+    made = _with_scales(weights.value(), bias, quant, input_scale)
+    if bias_tensor is None or not isinstance(bias_tensor.encoding, CarriedIntegers):
+        return made
+    carried = bias_tensor.quant
+    if carried is None or not np.allclose(carried.scales, product, rtol=1e-5, atol=0):
+        return made
+    return replace(made, bias=np.asarray(bias_tensor.encoding.integers, np.int32))
+
+
+def _peak_bias(bias: Array, axis: int | None) -> NDArray[np.float64]:
+    """The largest magnitude of the bias for each scale of the weights."""
+    magnitude = np.abs(np.asarray(bias, np.float64).reshape(-1))
+    peak = magnitude if axis is not None else magnitude.max(initial=0.0, keepdims=True)
+    return np.asarray(peak, np.float64)
+
+
+def _with_scales(
+    weights: Array, bias: Array, quant: QuantParams, input_scale: float
+) -> IntegerParameters:
+    rounded = numerics.quantize_array(weights, quant, DType.INT8).astype(np.int8)
+    products = np.float32(input_scale) * quant.scales
     bias_quant = QuantParams(
-        tuple(float(p) for p in products), (0,), 0 if axis is not None else None
+        tuple(float(p) for p in products), (0,), 0 if quant.axis is not None else None
     )
     b = numerics.quantize_array(np.asarray(bias, np.float32).reshape(-1), bias_quant, DType.INT32)
-    return IntegerParameters(q, quant, b.astype(np.int32), bias_quant)
+    return IntegerParameters(rounded, quant, b.astype(np.int32), bias_quant)

@@ -21,13 +21,18 @@ from tinsmith.pipeline.graph import (
     rebuild,
 )
 from tinsmith.pipeline.ops import OPS, ScaleRule, call_of
+from tinsmith.pipeline.passes.drop_requantize import drop_requantize
 from tinsmith.pipeline.quantization.calibrate import Samples, calibrate, check_samples
+from tinsmith.pipeline.quantization.carried import carried_parameters, is_note
 from tinsmith.pipeline.quantization.observers import OBSERVERS, Range
-from tinsmith.pipeline.quantization.parameters import integer_parameters
+from tinsmith.pipeline.quantization.parameters import (
+    carried_integer_parameters,
+    integer_parameters,
+)
 from tinsmith.pipeline.quantization.ranges import (
-    activation_parameters,
-    asymmetric,
+    Groups,
     fixed_parameters,
+    parameters_of_ranges,
     shared_groups,
 )
 from tinsmith.pipeline.verify import verify
@@ -66,13 +71,15 @@ class QuantizeOptions:
                 )
 
 
-def quantize(graph: Graph, samples: Samples, options: QuantizeOptions | None = None) -> Graph:
+def quantize(
+    graph: Graph, samples: Samples | None = None, options: QuantizeOptions | None = None
+) -> Graph:
     """The int8 graph of a float graph, calibrated on samples.
 
     graph: float, after FLOAT_PASSES. Tensors and nodes keep their names, so that both graphs can be
-        compared layer by layer.
+        compared layer by layer. Parameters that it carries from an already quantized model stand.
     samples: arrays [N, *input shape] by input name; where an input's first dimension is 1, arrays
-        without it are taken too.
+        without it are taken too. They may be left out where every tensor has a range.
     Raises DataError for samples that don't fit, and UnsupportedModel with every op that has no int8
     form.
     """
@@ -86,14 +93,44 @@ def quantize(graph: Graph, samples: Samples, options: QuantizeOptions | None = N
             f"it has {', '.join(_activations(graph))}"
         )
     _check_ops(graph)
-    graph = _separate_fixed(graph)
-    seen = calibrate(graph, check_samples(graph, samples), options.observer, options.percentile)
-    seen |= _ranges_of_constants(graph)
-    params = activation_parameters(graph, _activations(graph), seen, options.ranges)
-    quantized = _integer_graph(graph, params, options)
+    graph = _separate_scales(graph)
+    groups = shared_groups(graph)
+    known = carried_parameters(graph, groups, fixed_parameters(graph))
+    seen = _ranges_of_constants(graph)
+    missing = _without_range(graph, groups, known, options)
+    if missing and not samples:
+        raise DataError(
+            f"there are no calibration samples, but {len(missing)} tensors have no range: "
+            f"{', '.join(missing[:5])}; give samples"
+        )
+    if missing and samples:
+        checked = check_samples(graph, samples)
+        seen |= calibrate(graph, checked, options.observer, options.percentile)
+    names = _activations(graph)
+    params = parameters_of_ranges(names, groups, known, options.ranges, seen)
+    quantized = drop_requantize(_integer_graph(graph, params, options))
     if options.float_io:
         quantized = _float_borders(quantized)
     return verify(quantized)
+
+
+def tensors_without_range(graph: Graph) -> tuple[str, ...]:
+    """What quantize needs samples for: the tensors whose parameters the graph doesn't carry."""
+    graph = _separate_scales(graph)
+    groups = shared_groups(graph)
+    known = carried_parameters(graph, groups, fixed_parameters(graph))
+    return _without_range(graph, groups, known, QuantizeOptions())
+
+
+def _without_range(
+    graph: Graph, groups: Groups, known: Mapping[str, QuantParams], options: QuantizeOptions
+) -> tuple[str, ...]:
+    ranged = {*known, *(groups.root(name) for name in options.ranges)}
+    return tuple(
+        name
+        for name in _activations(graph)
+        if groups.root(name) not in ranged and not graph.tensors[name].is_constant
+    )
 
 
 def _activations(graph: Graph) -> list[str]:
@@ -136,36 +173,45 @@ def _as_int8(node: Node, i: int, t: Tensor | None) -> Tensor | None:
     return Tensor(t.name, t.shape, dtype, QuantParams.per_tensor(1.0), data)
 
 
-def _separate_fixed(graph: Graph) -> Graph:
-    """Requantizes inputs with fixed parameters before ops that want one scale for all inputs.
+def _separate_scales(graph: Graph) -> Graph:
+    """Lets inputs change their scale before ops that want one scale for all inputs.
 
-    In the float graph these nodes do nothing; they give the op an input that is free to share.
+    Only inputs whose scale is fixed or carried need it; where it turns out to be the same one, the
+    change of scale is dropped at the end.
     """
-    groups, fixed = shared_groups(graph), fixed_parameters(graph)
-    fixed_roots = {groups.root(name) for name in fixed}
+    groups = shared_groups(graph)
+    decided = carried_parameters(graph, groups, fixed_parameters(graph))
+    own = _decided_sources(graph, decided, groups)
     nodes: list[Node] = []
     tensors: list[Tensor] = []
     for node in graph.nodes:
         op = OPS[node.op]
-        if op.scale_rule is ScaleRule.ALL_SAME and groups.root(node.outputs[0]) in fixed_roots:
-            inputs = list(node.inputs)
+        inputs = list(node.inputs)
+        if op.scale_rule is ScaleRule.ALL_SAME:
             for i, name in enumerate(inputs[: op.data_inputs]):
-                if name in _fixed_sources(graph, fixed):
-                    out = replace(graph.tensors[name], name=f"{name}_to_{node.name}")
+                if name in own:
+                    t = graph.tensors[name]
+                    out = Tensor(f"{name}_to_{node.name}_{i}", t.shape, DType.FLOAT32)
                     tensors.append(out)
                     nodes.append(Node(out.name, "quantize", (name,), (out.name,)))
                     inputs[i] = out.name
-            node = replace(node, inputs=tuple(inputs))
-        nodes.append(node)
+        nodes.append(replace(node, inputs=tuple(inputs)))
     return rebuild(graph, nodes=nodes, tensors=tensors) if tensors else graph
 
 
-def _fixed_sources(graph: Graph, fixed: Mapping[str, QuantParams]) -> frozenset[str]:
-    """Tensors whose parameters are fixed, at their source or through ops that keep the scale."""
-    found = set(fixed)
+def _decided_sources(
+    graph: Graph, decided: Mapping[str, QuantParams], groups: Groups
+) -> frozenset[str]:
+    """Tensors whose scale is decided where they come from, not by an op that shares its scale."""
+    found: set[str] = set()
     for node in graph.nodes:
-        if OPS[node.op].scale_rule is ScaleRule.SAME and node.inputs[0] in found:
+        rule = OPS[node.op].scale_rule
+        if rule is ScaleRule.ALL_SAME or (rule is ScaleRule.SAME and node.inputs[0] not in found):
+            continue
+        note = is_note(graph, node)
+        if rule is ScaleRule.FIXED or rule is ScaleRule.SAME or note:
             found.update(node.outputs)
+    found.update(n for n in graph.inputs if groups.root(n) in decided)
     return frozenset(found)
 
 
@@ -225,7 +271,10 @@ def _integer_node(
     # Every layer gets a bias, of zeros where it had none: TFLite's integer kernels ask for one.
     channels = weights.shape[op.weight_axis or 0]
     bias = graph.tensors[b_name].value() if b_name else np.zeros(channels, np.float32)
-    made = integer_parameters(weights, bias, axis, params[node.inputs[0]].scale[0])
+    scale = params[node.inputs[0]].scale[0]
+    made = carried_integer_parameters(
+        graph.tensors[w_name], bias, graph.tensors[b_name] if b_name else None, scale
+    ) or integer_parameters(weights, bias, axis, scale)
     inputs = list(node.inputs)
     inputs[op.weights] = _add_constant(graph, tensors, w_name, made.weights, made.weights_quant)
     if op.bias is not None:
@@ -274,6 +323,3 @@ def _float_borders(graph: Graph) -> Graph:
         for s in graph.state
     ]
     return rebuild(graph, nodes=nodes, tensors=tensors, state=state)
-
-
-__all__ = ["QuantizeOptions", "asymmetric", "quantize"]

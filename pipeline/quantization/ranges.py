@@ -73,22 +73,24 @@ def shared_groups(graph: Graph) -> Groups:
     return groups
 
 
-def activation_parameters(
-    graph: Graph, names: Iterable[str], seen: Mapping[str, Range], given: Mapping[str, Range]
+def parameters_of_ranges(
+    names: Iterable[str],
+    groups: Groups,
+    known: Mapping[str, QuantParams],
+    given: Mapping[str, Range],
+    seen: Mapping[str, Range],
 ) -> dict[str, QuantParams]:
     """The int8 parameters of each named tensor.
 
-    Tensors of a group get those of the fixed one among them, else of the union of the given ranges,
-    else of the union of the seen ranges.
+    known: those of groups, by root, that are decided. The others get the parameters of the union of
+    their members' given ranges, else of their seen ranges.
     """
-    names = list(names)
-    groups, fixed = shared_groups(graph), fixed_parameters(graph)
     members: dict[str, list[str]] = {}
     for name in names:
         members.setdefault(groups.root(name), []).append(name)
     result: dict[str, QuantParams] = {}
-    for group in members.values():
-        params = next((fixed[n] for n in group if n in fixed), None)
+    for root, group in members.items():
+        params = known.get(root)
         if params is None:
             ranges = [given[n] for n in group if n in given] or [
                 seen[n] for n in group if n in seen

@@ -216,7 +216,7 @@ def test_samples_may_leave_out_a_leading_one_and_be_integers():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({}, r"for the inputs \[\]; expected \['x'\]"),
+        ({}, r"no calibration samples, but 6 tensors have no range: x, conv_out"),
         ({"y": np.zeros((1, 1, 8, 8, 3))}, r"for the inputs \['y'\]; expected \['x'\]"),
         ({"x": np.zeros((2, 8, 8))}, r"have the shape \[2, 8, 8\]; expected \[N, 1, 8, 8, 3\]"),
         ({"x": np.float32(0)}, r"have the shape \[\]; expected"),
