@@ -1,29 +1,21 @@
-"""Writers of ops into .tflite: reductions, images, tables, lookups, and the layers with a state."""
+"""How each op is written into a .tflite: one writer an op, and the table that lists them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tinsmith.pipeline.errors import UnsupportedModel
-from tinsmith.pipeline.graph import Activation, DType, Graph, StateVar, Tensor
-from tinsmith.pipeline.ops import lstm, svdf, window
+from tinsmith.pipeline.exporters.tflite_file import Subgraph, is_nibbles
+from tinsmith.pipeline.graph import Activation, Array, DType, Tensor
+from tinsmith.pipeline.ops import OpCall, window
+from tinsmith.pipeline.ops import pad as pad_op
 
-if TYPE_CHECKING:
-    from tinsmith.pipeline.exporters.tflite import Site, Writer
-
-TYPES = {
-    DType.FLOAT32: schema.TensorType.FLOAT32,
-    DType.INT8: schema.TensorType.INT8,
-    DType.UINT8: schema.TensorType.UINT8,
-    DType.INT16: schema.TensorType.INT16,
-    DType.INT32: schema.TensorType.INT32,
-    DType.INT64: schema.TensorType.INT64,
-    DType.BOOL: schema.TensorType.BOOL,
-}
-ACTIVATIONS = {
+ACTIVATIONS: Mapping[Activation, int] = {
     Activation.NONE: schema.ActivationFunctionType.NONE,
     Activation.RELU: schema.ActivationFunctionType.RELU,
     Activation.RELU6: schema.ActivationFunctionType.RELU6,
@@ -31,223 +23,237 @@ ACTIVATIONS = {
 }
 
 
-def _plain(code: str, options: str | None, int8_version: int | None = 2) -> Writer:
-    """An op without attributes; int8_version None where .tflite has no int8 form of it."""
+@dataclass(frozen=True)
+class Site:
+    """Where a writer writes: the subgraph, the node with its tensors, and their indices."""
 
-    def write(site: Site) -> None:
-        if site.is_int8 and int8_version is None:
-            call = site.call
-            raise UnsupportedModel(f"{call.op} '{call.name}': .tflite has no int8 {code}")
-        version = int8_version or 1 if site.is_int8 else 1
-        made = None if options is None else getattr(schema, options)()
-        site.sub.operator(code, version, made, site.inputs, site.outputs)
+    sub: Subgraph
+    call: OpCall
+    inputs: tuple[int, ...]  # -1 where absent
+    outputs: tuple[int, ...]
 
-    return write
-
-
-def _reducer(code: str) -> Writer:
-    def write(site: Site) -> None:
-        a = site.call.attrs
-        axes = site.sub.constant(f"{site.call.name}/axes", np.asarray(a.axes, np.int32))
-        options = schema.ReducerOptionsT(keepDims=a.keep_dims)
-        version = 2 if site.is_int8 else 1
-        site.sub.operator(code, version, options, (site.inputs[0], axes), site.outputs)
-
-    return write
+    @property
+    def is_int8(self) -> bool:
+        return self.call.input(0).dtype is DType.INT8
 
 
-def _arg(code: str, options: str) -> Writer:
-    def write(site: Site) -> None:
-        a = site.call.attrs
-        axis = site.sub.constant(f"{site.call.name}/axis", np.asarray(a.axis, np.int32).reshape(1))
-        made = getattr(schema, options)(outputType=TYPES[a.dtype])
-        version = 2 if site.is_int8 else 1
-        site.sub.operator(code, version, made, (site.inputs[0], axis), site.outputs)
-
-    return write
+Writer = Callable[[Site], None]
 
 
-def write_cast(site: Site) -> None:
-    kinds = (TYPES[site.call.input(0).dtype], TYPES[site.call.attrs.dtype])
-    options = schema.CastOptionsT(inDataType=kinds[0], outDataType=kinds[1])
-    site.sub.operator("CAST", 1, options, site.inputs, site.outputs)
-
-
-def _resize(code: str, options: str) -> Writer:
-    def write(site: Site) -> None:
-        a = site.call.attrs
-        size = site.sub.constant(f"{site.call.name}/size", np.asarray(a.size, np.int32))
-        made = getattr(schema, options)(
-            alignCorners=a.align_corners, halfPixelCenters=a.half_pixel_centers
-        )
-        version = 3 if a.align_corners or a.half_pixel_centers else (2 if site.is_int8 else 1)
-        site.sub.operator(code, version, made, (site.inputs[0], size), site.outputs)
-
-    return write
-
-
-def _blocks(code: str, options: str) -> Writer:
-    def write(site: Site) -> None:
-        made = getattr(schema, options)(blockSize=site.call.attrs.block)
-        version = 2 if site.is_int8 and code == "SPACE_TO_DEPTH" else 1
-        site.sub.operator(code, version, made, site.inputs, site.outputs)
-
-    return write
-
-
-def write_gather(site: Site) -> None:
-    options = schema.GatherOptionsT(axis=site.call.attrs.axis, batchDims=0)
-    site.sub.operator("GATHER", 2 if site.is_int8 else 1, options, site.inputs, site.outputs)
-
-
-def write_batch_matmul(site: Site) -> None:
-    a = site.call.attrs
-    options = schema.BatchMatMulOptionsT(adjX=a.adjoint_a, adjY=a.adjoint_b)
-    site.sub.operator("BATCH_MATMUL", 2 if site.is_int8 else 1, options, site.inputs, site.outputs)
-
-
-def write_transpose_conv2d(site: Site) -> None:
-    """SAME or VALID, whichever has these top and left pads; bottom and right follow from the size."""
+def _padding(site: Site, kernel: window.Pair, dilation: window.Pair) -> tuple[int, int]:
+    """(input tensor, Padding) of a node with explicit pads, with a PAD before it where needed."""
     call, a = site.call, site.call.attrs
-    kernel, size = call.input(1).shape[1:3], call.output.shape[1:3]
-    same = window.same_pads((size[0], size[1]), (kernel[0], kernel[1]), a.stride)
-    start = (a.pads[0], a.pads[2])
-    if start not in ((0, 0), (same[0], same[2])):
-        raise UnsupportedModel(
-            f"transpose_conv2d '{call.name}': pads {a.pads} have no counterpart in .tflite; "
-            f"allowed: (0, ., 0, .) or ({same[0]}, ., {same[2]}, .)"
-        )
-    padding = schema.Padding.VALID if start == (0, 0) else schema.Padding.SAME
-    shape = site.sub.constant(f"{call.name}/shape", np.asarray(call.output.shape, np.int32))
-    options = schema.TransposeConvOptionsT(
+    if not any(a.pads):
+        return site.inputs[0], schema.Padding.VALID
+    _, h, w, _ = call.input(0).shape
+    if a.pads == window.same_pads((h, w), kernel, a.stride, dilation):
+        return site.inputs[0], schema.Padding.SAME
+    return _pad_before(site, a.pads, 0.0), schema.Padding.VALID
+
+
+def _pad_before(site: Site, pads: window.Pads, value: float) -> int:
+    x = site.call.input(0)
+    n, h, w, c = x.shape
+    top, bottom, left, right = pads
+    shape = (n, h + top + bottom, w + left + right, c)
+    padded = site.sub.temporary(f"{x.name}/padded", x, shape)
+    pairs = ((0, 0), (top, bottom), (left, right), (0, 0))
+    attrs = pad_op.PadAttrs(pairs, value)
+    out = Tensor(f"{x.name}/padded", shape, x.dtype, x.quant)
+    inner = OpCall(site.call.name, attrs, (x,), (out,))
+    write_pad(Site(site.sub, inner, site.inputs[:1], (padded,)))
+    return padded
+
+
+def write_conv2d(site: Site) -> None:
+    call, a = site.call, site.call.attrs
+    w = call.input(1)
+    x, padding = _padding(site, (w.shape[1], w.shape[2]), a.dilation)
+    options = schema.Conv2DOptionsT(
         padding=padding,
         strideH=a.stride[0],
         strideW=a.stride[1],
+        dilationHFactor=a.dilation[0],
+        dilationWFactor=a.dilation[1],
         fusedActivationFunction=ACTIVATIONS[a.activation],
     )
-    has_bias = call.optional(2) is not None
-    version = 3 if has_bias else (2 if site.is_int8 else 1)
-    if a.activation is not Activation.NONE:
-        version = 4
-    inputs = [shape, site.inputs[1], site.inputs[0], *site.inputs[2:3]]
-    site.sub.operator("TRANSPOSE_CONV", version, options, inputs, site.outputs)
+    grouped = call.input(0).shape[3] != w.shape[3]
+    version = 6 if grouped else (7 if is_nibbles(w) else (3 if site.is_int8 else 1))
+    site.sub.operator("CONV_2D", version, options, (x, *_present(site.inputs[1:])), site.outputs)
 
 
-def write_gelu(site: Site) -> None:
-    options = schema.GeluOptionsT(approximate=site.call.attrs.approximate)
-    site.sub.operator("GELU", 2 if site.is_int8 else 1, options, site.inputs, site.outputs)
-
-
-# Layers with a state, which .tflite keeps in variable tensors
-
-STATE_INPUTS = {"lstm": (lstm.HIDDEN, lstm.CELL), "svdf": (svdf.STATE,)}
-
-
-def node_states(graph: Graph) -> tuple[StateVar, ...]:
-    """The state that a single lstm or svdf node reads and writes: a variable tensor of that node."""
-    found = []
-    for var in graph.state:
-        readers = graph.consumers(var.tensor)
-        if len(readers) != 1 or readers[0].op not in STATE_INPUTS:
-            continue
-        node = readers[0]
-        pairs = zip(STATE_INPUTS[node.op], node.outputs[1:], strict=True)
-        if (var.tensor, var.next) in ((node.inputs[i], out) for i, out in pairs):
-            found.append(var)
-    return tuple(found)
-
-
-def check_state_outputs(graph: Graph) -> list[str]:
-    """Reasons why the next state of an lstm or svdf can't stay inside its node."""
-    inside = {v.next for v in node_states(graph)}
-    reasons = []
-    for node in graph.nodes:
-        for name in node.outputs[1:] if node.op in STATE_INPUTS else ():
-            used = bool(graph.consumers(name)) or name in graph.outputs
-            other = any(s.next == name for s in graph.state) and name not in inside
-            if used or other:
-                reasons.append(
-                    f"{node.op} '{node.name}': its state '{name}' is used elsewhere; .tflite "
-                    "keeps it inside the layer"
-                )
-    for var in node_states(graph):
-        if not starts_at_zero(graph.tensors[var.tensor], var.initial):
-            reasons.append(f"state '{var.name}' does not start at 0, as .tflite's variables do")
-    return reasons
-
-
-def starts_at_zero(tensor: Tensor, initial: Any) -> bool:
-    zero = 0 if tensor.quant is None else tensor.zero_point
-    return bool(np.all(initial == zero))
-
-
-def _state_input(site: Site, i: int) -> int:
-    """The variable tensor of a state; a constant one gets a variable, which starts at 0 like it.
-
-    Its runtime keeps it from call to call: reset it where sequences shall start afresh.
-    """
-    state = site.call.input(i)
-    if state.data is None:
-        return site.inputs[i]
-    if not starts_at_zero(state, state.data):
-        raise UnsupportedModel(
-            f"{site.call.op} '{site.call.name}': its first state is not 0; .tflite's variables "
-            "start at 0"
-        )
-    return site.sub.variable(f"{site.call.name}/state_{i}", state)
-
-
-def write_lstm(site: Site) -> None:
-    a, ins = site.call.attrs, site.inputs
-    options = schema.UnidirectionalSequenceLSTMOptionsT(
-        fusedActivationFunction=schema.ActivationFunctionType.TANH,
-        cellClip=a.cell_clip,
-        projClip=0.0,
-        timeMajor=a.time_major,
+def write_depthwise_conv2d(site: Site) -> None:
+    call, a = site.call, site.call.attrs
+    w = call.input(1)
+    x, padding = _padding(site, (w.shape[1], w.shape[2]), a.dilation)
+    options = schema.DepthwiseConv2DOptionsT(
+        padding=padding,
+        strideH=a.stride[0],
+        strideW=a.stride[1],
+        depthMultiplier=w.shape[3] // call.input(0).shape[3],
+        dilationHFactor=a.dilation[0],
+        dilationWFactor=a.dilation[1],
+        fusedActivationFunction=ACTIVATIONS[a.activation],
     )
-    state = (_state_input(site, lstm.HIDDEN), _state_input(site, lstm.CELL))
-    # No peepholes after the weights, no projection before the state, no layer norm behind it.
-    inputs = (*ins[:9], *(-1,) * 3, *ins[9:13], *(-1,) * 2, *state, *(-1,) * 4)
-    version = 3 if site.is_int8 else 1
-    site.sub.operator(
-        "UNIDIRECTIONAL_SEQUENCE_LSTM", version, options, inputs, site.outputs[:1]
+    version = 7 if is_nibbles(w) else (3 if site.is_int8 else 2)
+    inputs = (x, *_present(site.inputs[1:]))
+    site.sub.operator("DEPTHWISE_CONV_2D", version, options, inputs, site.outputs)
+
+
+def write_fully_connected(site: Site) -> None:
+    a, w = site.call.attrs, site.call.input(1)
+    options = schema.FullyConnectedOptionsT(
+        fusedActivationFunction=ACTIVATIONS[a.activation], keepNumDims=a.keep_dims
     )
+    version = 5 if a.keep_dims else (4 if site.is_int8 else 1)
+    if len(_present(site.inputs)) == 2:
+        version = 6
+    if is_nibbles(w):
+        version = 10
+    elif site.is_int8 and w.quant is not None and w.quant.per_channel:
+        version = 12
+    # The format asks for the bias to be named, even where it is absent.
+    inputs = (*site.inputs, -1)[:3]
+    site.sub.operator("FULLY_CONNECTED", version, options, inputs, site.outputs)
 
 
-def write_svdf(site: Site) -> None:
+def _present(inputs: Sequence[int]) -> tuple[int, ...]:
+    """Inputs without the absent ones at the end."""
+    kept = list(inputs)
+    while kept and kept[-1] < 0:
+        kept.pop()
+    return tuple(kept)
+
+
+def write_add(site: Site) -> None:
+    options = schema.AddOptionsT(
+        fusedActivationFunction=ACTIVATIONS[site.call.attrs.activation], potScaleInt16=False
+    )
+    site.sub.operator("ADD", 2 if site.is_int8 else 1, options, site.inputs, site.outputs)
+
+
+def _pool_options(site: Site, padding: int) -> Any:
     a = site.call.attrs
-    options = schema.SVDFOptionsT(
-        rank=a.rank, fusedActivationFunction=ACTIVATIONS[a.activation]
+    return schema.Pool2DOptionsT(
+        padding=padding,
+        strideH=a.stride[0],
+        strideW=a.stride[1],
+        filterHeight=a.kernel[0],
+        filterWidth=a.kernel[1],
+        fusedActivationFunction=ACTIVATIONS[a.activation],
     )
-    inputs = (*site.inputs[:4], _state_input(site, svdf.STATE))
-    site.sub.operator("SVDF", 3 if site.is_int8 else 1, options, inputs, site.outputs[:1])
 
 
-MORE_WRITERS: dict[str, Writer] = {
-    "sum": _reducer("SUM"),
-    "reduce_max": _reducer("REDUCE_MAX"),
-    "reduce_min": _reducer("REDUCE_MIN"),
-    "arg_max": _arg("ARG_MAX", "ArgMaxOptionsT"),
-    "arg_min": _arg("ARG_MIN", "ArgMinOptionsT"),
-    "cast": write_cast,
-    "resize_nearest": _resize("RESIZE_NEAREST_NEIGHBOR", "ResizeNearestNeighborOptionsT"),
-    "resize_bilinear": _resize("RESIZE_BILINEAR", "ResizeBilinearOptionsT"),
-    "depth_to_space": _blocks("DEPTH_TO_SPACE", "DepthToSpaceOptionsT"),
-    "space_to_depth": _blocks("SPACE_TO_DEPTH", "SpaceToDepthOptionsT"),
-    "gather": write_gather,
-    "batch_matmul": write_batch_matmul,
-    "transpose_conv2d": write_transpose_conv2d,
-    "squared_difference": _plain("SQUARED_DIFFERENCE", "SquaredDifferenceOptionsT"),
-    "l2_normalization": _plain("L2_NORMALIZATION", "L2NormOptionsT"),
-    "log_softmax": _plain("LOG_SOFTMAX", "LogSoftmaxOptionsT"),
-    "lstm": write_lstm,
-    "svdf": write_svdf,
-    "exp": _plain("EXP", "ExpOptionsT"),
-    "elu": _plain("ELU", None, 1),
-    "gelu": write_gelu,
-    "sqrt": _plain("SQRT", None, None),
-    "square": _plain("SQUARE", "SquareOptionsT", None),
-    "rsqrt": _plain("RSQRT", None),
-    "abs": _plain("ABS", "AbsOptionsT"),
-    "neg": _plain("NEG", "NegOptionsT", None),
+def write_max_pool2d(site: Site) -> None:
+    a, x = site.call.attrs, site.inputs[0]
+    _, h, w, _ = site.call.input(0).shape
+    padding = schema.Padding.VALID
+    if any(a.pads):
+        if a.pads == window.same_pads((h, w), a.kernel, a.stride):
+            padding = schema.Padding.SAME
+        else:
+            x = _pad_before(site, a.pads, -np.inf)
+    options = _pool_options(site, padding)
+    site.sub.operator("MAX_POOL_2D", 2 if site.is_int8 else 1, options, (x,), site.outputs)
+
+
+def write_average_pool2d(site: Site) -> None:
+    a = site.call.attrs
+    _, h, w, _ = site.call.input(0).shape
+    same = window.same_pads((h, w), a.kernel, a.stride)
+    if any(a.pads) and a.pads != same:
+        raise UnsupportedModel(
+            f"average_pool2d '{site.call.name}': padding {a.pads} that does not count has no "
+            f"counterpart in .tflite; allowed: none, or {same}"
+        )
+    padding = schema.Padding.SAME if any(a.pads) else schema.Padding.VALID
+    options = _pool_options(site, padding)
+    version = 2 if site.is_int8 else 1
+    site.sub.operator("AVERAGE_POOL_2D", version, options, site.inputs, site.outputs)
+
+
+def write_mean(site: Site) -> None:
+    a = site.call.attrs
+    axes = site.sub.constant(f"{site.call.name}/axes", np.asarray(a.axes, np.int32))
+    options = schema.ReducerOptionsT(keepDims=a.keep_dims)
+    version = 2 if site.is_int8 else 1
+    site.sub.operator("MEAN", version, options, (site.inputs[0], axes), site.outputs)
+
+
+def write_pad(site: Site) -> None:
+    a, x = site.call.attrs, site.call.input(0)
+    name = site.call.name
+    pads = site.sub.constant(f"{name}/pads", np.asarray(a.pads, np.int32).reshape(-1, 2))
+    version = 2 if site.is_int8 else 1
+    if len(a.pads) > 4:
+        version = 3
+    if a.value == 0.0:
+        options = schema.PadOptionsT()
+        site.sub.operator("PAD", version, options, (site.inputs[0], pads), site.outputs)
+        return
+    if x.dtype is DType.FLOAT32:
+        info = np.finfo(np.float32)
+        border: Array = np.array([np.clip(a.value, info.min, info.max)], np.float32)
+    else:
+        border = np.array([pad_op.border(site.call)], x.dtype.numpy)
+    value = site.sub.constant(f"{name}/value", border, x.quant)
+    inputs = (site.inputs[0], pads, value)
+    site.sub.operator("PADV2", version, schema.PadV2OptionsT(), inputs, site.outputs)
+
+
+def write_reshape(site: Site) -> None:
+    shape = np.asarray(site.call.output.shape, np.int32)
+    index = site.sub.constant(f"{site.call.name}/shape", shape)
+    options = schema.ReshapeOptionsT(newShape=shape)
+    site.sub.operator("RESHAPE", 1, options, (site.inputs[0], index), site.outputs)
+
+
+def write_transpose(site: Site) -> None:
+    perm = np.asarray(site.call.attrs.perm, np.int32)
+    index = site.sub.constant(f"{site.call.name}/perm", perm)
+    version = 4 if len(perm) > 4 else (2 if site.is_int8 else 1)
+    options = schema.TransposeOptionsT()
+    site.sub.operator("TRANSPOSE", version, options, (site.inputs[0], index), site.outputs)
+
+
+def write_relu(site: Site) -> None:
+    site.sub.operator("RELU", 2 if site.is_int8 else 1, None, site.inputs, site.outputs)
+
+
+def write_relu6(site: Site) -> None:
+    site.sub.operator("RELU6", 2 if site.is_int8 else 1, None, site.inputs, site.outputs)
+
+
+def write_softmax(site: Site) -> None:
+    options = schema.SoftmaxOptionsT(beta=site.call.attrs.beta)
+    site.sub.operator("SOFTMAX", 2 if site.is_int8 else 1, options, site.inputs, site.outputs)
+
+
+def write_quantize(site: Site) -> None:
+    version = 1 if site.call.input(0).dtype is DType.FLOAT32 else 2
+    site.sub.operator("QUANTIZE", version, schema.QuantizeOptionsT(), site.inputs, site.outputs)
+
+
+def write_dequantize(site: Site) -> None:
+    version = {DType.INT16: 3, DType.INT8: 2}.get(site.call.input(0).dtype, 1)
+    options = schema.DequantizeOptionsT()
+    site.sub.operator("DEQUANTIZE", version, options, site.inputs, site.outputs)
+
+
+WRITERS: Mapping[str, Writer] = {
+    "conv2d": write_conv2d,
+    "depthwise_conv2d": write_depthwise_conv2d,
+    "fully_connected": write_fully_connected,
+    "add": write_add,
+    "max_pool2d": write_max_pool2d,
+    "average_pool2d": write_average_pool2d,
+    "mean": write_mean,
+    "pad": write_pad,
+    "reshape": write_reshape,
+    "transpose": write_transpose,
+    "relu": write_relu,
+    "relu6": write_relu6,
+    "softmax": write_softmax,
+    "quantize": write_quantize,
+    "dequantize": write_dequantize,
 }
