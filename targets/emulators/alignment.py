@@ -10,6 +10,7 @@ from unicorn.unicorn_py3.unicorn import Uc
 from tinsmith.targets.emulators.hooks import CompiledHook, emulator_function, hook_library
 
 _ROOM = 1024
+XPSR_IT = 0x0600_FC00
 _KIND = UC_HOOK_MEM_READ | UC_HOOK_MEM_WRITE
 # ARMv7-M and ARMv8-M allow an unaligned LDR, LDRH, STR and STRH, and none of these
 # (ARM DDI 0403, A3.2.1). ARMv6-M allows no unaligned access at all.
@@ -29,10 +30,13 @@ class Watch(Protocol):
     def accesses(self) -> tuple[Access, ...]: ...
 
 
-def new_watch(uc: Uc) -> Watch:
+def new_watch(uc: Uc, cpu: str) -> Watch:
     """A watch over every access of a Cortex-M: in C where that can be built."""
+    it_blocks = cpu != "cortex-m0plus"
     library = hook_library()
-    return PythonWatch(uc) if library is None else CompiledWatch(uc, library)
+    if library is None:
+        return PythonWatch(uc, it_blocks)
+    return CompiledWatch(uc, library, it_blocks)
 
 
 def must_be_aligned(cpu: str, instruction_name: str) -> bool:
@@ -47,20 +51,24 @@ class _State(ctypes.Structure):
         ("room", ctypes.c_uint64),
         ("found", ctypes.c_void_p),
         ("reg_read", ctypes.c_void_p),
+        ("reg_write", ctypes.c_void_p),
         ("pc", ctypes.c_int),
+        ("xpsr", ctypes.c_int),
     )
 
 
 class CompiledWatch:
     """The watch of hooks.c."""
 
-    def __init__(self, uc: Uc, library: ctypes.CDLL) -> None:
+    def __init__(self, uc: Uc, library: ctypes.CDLL, it_blocks: bool) -> None:
         self._found = np.zeros((_ROOM, 3), np.uint64)
         self._state = _State(
             _ROOM,
             self._found.ctypes.data,
             emulator_function("uc_reg_read"),
+            emulator_function("uc_reg_write"),
             arm_const.UC_ARM_REG_PC,
+            arm_const.UC_ARM_REG_XPSR if it_blocks else 0,
         )
         self._hook = CompiledHook(uc, _KIND, library, "tinsmith_on_access", self._state)
 
@@ -78,8 +86,9 @@ class CompiledWatch:
 class PythonWatch:
     """The same where the hook in C can't be built: slower, nothing else differs."""
 
-    def __init__(self, uc: Uc) -> None:
+    def __init__(self, uc: Uc, it_blocks: bool) -> None:
         self._uc = uc
+        self._it_blocks = it_blocks
         self._found: dict[int, Access] = {}
         self._handle = 0
 
@@ -96,6 +105,10 @@ class PythonWatch:
         return tuple(self._found.values())
 
     def _on_access(self, uc: Uc, kind: int, address: int, size: int, value: int, user: Any) -> None:
+        if self._it_blocks:  # see hooks.c
+            status = int(uc.reg_read(arm_const.UC_ARM_REG_XPSR))
+            if status & XPSR_IT:
+                uc.reg_write(arm_const.UC_ARM_REG_XPSR, status & ~XPSR_IT)
         if address & (min(size, 4) - 1):
             pc = int(uc.reg_read(arm_const.UC_ARM_REG_PC))
             self._found.setdefault(pc, (pc, address, size))

@@ -32,8 +32,12 @@ typedef struct {
     uint64_t room;   /* how many instructions `found` has room for */
     uint64_t *found; /* per instruction, in threes: its address, that of the access, bytes */
     int (*reg_read)(void *uc, int reg, void *value);
-    int pc; /* unicorn's number of the program counter */
+    int (*reg_write)(void *uc, int reg, const void *value);
+    int pc;   /* unicorn's number of the program counter */
+    int xpsr; /* of the status register; 0 for a core without IT blocks */
 } tinsmith_unaligned;
+
+#define XPSR_IT 0x0600FC00u
 
 /* A memory hook: notes each instruction that accesses what is not aligned to its size, or not to
  * a word where it is larger than one; the first such access of each. */
@@ -42,6 +46,16 @@ void tinsmith_on_access(void *uc, int type, uint64_t address, int size, int64_t 
     (void)type;
     (void)value;
     tinsmith_unaligned *unaligned = user;
+    if (unaligned->xpsr != 0) {
+        /* To call this hook within an IT block, unicorn restores the state of that block, and
+         * leaves it behind: the code after the block would run under its conditions. */
+        uint64_t status = 0;
+        (void)unaligned->reg_read(uc, unaligned->xpsr, &status);
+        if ((status & XPSR_IT) != 0u) {
+            status &= ~(uint64_t)XPSR_IT;
+            (void)unaligned->reg_write(uc, unaligned->xpsr, &status);
+        }
+    }
     const uint64_t mask = size >= 4 ? 3u : (uint64_t)size - 1u;
     if ((address & mask) == 0u) {
         return;

@@ -37,6 +37,7 @@ _PAGE = 4096
 _PAINT = 0xA5
 _FAULTS_SHOWN = 8
 _EXIT = 0x0F00_0000  # where calls return to: mapped, never executed
+_XPSR_THUMB = 1 << 24
 _SYSTEM = 0xE000_E000  # the system control space of Cortex-M, for CPACR
 
 
@@ -61,6 +62,7 @@ class UnicornRunner:
         self._elf = Elf(image.path)
         self._thumb = target.kind == "cortex-m"
         self._fault: tuple[int, int, int] | None = None
+        self._failed = False
         self._trace: list[tuple[int, bytes]] = []
         self.blocks: tuple[Block, ...] = ()
         self._uc = self._new_emulator()
@@ -68,7 +70,7 @@ class UnicornRunner:
         model_bytes = self._elf.address_of("tinsmith_h_model_end") - self._first
         self._code = bytes(self._uc.mem_read(self._first, model_bytes))
         self._histogram = new_histogram(self._uc, self._first, model_bytes)
-        self._watch = new_watch(self._uc)
+        self._watch = new_watch(self._uc, target.cpu)
         self._uc.hook_add(UC_HOOK_MEM_INVALID, self._on_invalid)
         if self._elf.has(TRACE_SYMBOL):
             address = self._elf.address_of(TRACE_SYMBOL)
@@ -254,7 +256,11 @@ class UnicornRunner:
         uc = self._uc
         sp = arm_const.UC_ARM_REG_SP if self._thumb else arm64_const.UC_ARM64_REG_SP
         uc.reg_write(sp, self._layout.stack_top)
+        if self._thumb and self._failed:
+            # It may have been stopped within an IT block: no condition holds for what comes now.
+            uc.reg_write(arm_const.UC_ARM_REG_XPSR, _XPSR_THUMB)
         self._fault = None
+        self._failed = True
         try:
             self._watchdog.wind()
             uc.emu_start(address | 1 if self._thumb else address, until)
@@ -268,6 +274,7 @@ class UnicornRunner:
                 f"{self._name}, {where}: still in {self._place(pc)} after "
                 f"{self._timeout_seconds:g} seconds"
             )
+        self._failed = False
 
     def _pc(self) -> int:
         register = arm_const.UC_ARM_REG_PC if self._thumb else arm64_const.UC_ARM64_REG_PC

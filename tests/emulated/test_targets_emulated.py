@@ -353,3 +353,29 @@ def test_unicorn_that_is_not_installed_is_named_with_the_command(
         open_runner(image)
     monkeypatch.undo()
     importlib.import_module("tinsmith.targets.emulators.unicorn")
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_watching_accesses_does_not_disturb_it_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiled: bool
+) -> None:
+    from tinsmith.targets.emulators import alignment
+
+    if not compiled:
+        monkeypatch.setattr(alignment, "hook_library", lambda: None)
+    run = "movs r1, #5\ncmp r1, #5\nitt eq\nldreq r2, [r0]\nmoveq r3, #0\ncmp r1, #6\nb 2f\n"
+    run += "2: movs r0, #0\nbx lr"
+    image = build("cortex-m4", tmp_path, assembly_sources(run), ASSEMBLY)
+    (result,) = results_of(image, [(bytes(16),)])
+    assert result.instructions == 9
+
+
+def test_a_fault_within_an_it_block_leaves_no_condition_behind(tmp_path: Path) -> None:
+    run = "ldrb r1, [r0]\nmovs r2, #0\ncmp r1, #1\nittt eq\nstreq r1, [r2]\nmoveq r3, #0\n"
+    run += "moveq r3, #1\nmovs r0, #0\nbx lr"
+    image = build("cortex-m4", tmp_path, assembly_sources(run), ASSEMBLY)
+    with open_runner(image) as runner:
+        with pytest.raises(DeviceSilent, match=r"write of 4 bytes at 0x0 \(a null pointer\)"):
+            list(runner.run([(bytes([1]) + bytes(15),)]))
+        (result,) = runner.run([(bytes(16),)])
+    assert result.instructions == 9
