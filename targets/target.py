@@ -13,7 +13,15 @@ from tinsmith.targets.cores import CORES, CORES_BY_NAME, Core, Kind
 
 _KINDS = ("cortex-m", "aarch64", "host")
 _BOARDS = Path(__file__).parent / "boards"
-_BOARD_KEYS = {"title", "core", "flash_bytes", "ram_bytes", "clock_hz", "regions"}
+_BOARD_KEYS = {
+    "title",
+    "core",
+    "flash_bytes",
+    "ram_bytes",
+    "clock_hz",
+    "regions",
+    "multiply_cycles",
+}
 _REGION_KEYS = {"name", "kind", "start", "bytes"}
 
 
@@ -41,6 +49,8 @@ class Target:
 
     `flash_bytes`, `ram_bytes` and `clock_hz` are None where the target sets no limit.
     `ram_bytes` is the largest RAM that one object may fill; `regions` lists every memory.
+    `multiply_cycles` is what MULS takes on a Cortex-M0+, whose maker chooses 1 or 32; None where
+    that is not known.
     `cflags` holds, per toolchain ("zig", "gcc"), the flags that select the core.
     Raises ConfigError when a field is not allowed.
     """
@@ -51,6 +61,7 @@ class Target:
     flash_bytes: int | None = None
     ram_bytes: int | None = None
     clock_hz: int | None = None
+    multiply_cycles: int | None = None
     regions: tuple[Region, ...] = ()
 
     def __post_init__(self) -> None:
@@ -60,7 +71,7 @@ class Target:
             raise ConfigError(f"target '{self.name}': kind {self.kind!r}; allowed: {_KINDS}")
         if not self.isa or self.isa[-1] != "c":
             raise ConfigError(f"target '{self.name}': isa {self.isa} must end with 'c'")
-        for field in ("flash_bytes", "ram_bytes", "clock_hz"):
+        for field in ("flash_bytes", "ram_bytes", "clock_hz", "multiply_cycles"):
             value = getattr(self, field)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
                 raise ConfigError(f"target '{self.name}': {field} is {value!r}, not a whole number")
@@ -154,6 +165,7 @@ def read_board(path: Path) -> Target:
         flash_bytes=data.get("flash_bytes"),
         ram_bytes=data.get("ram_bytes"),
         clock_hz=data.get("clock_hz"),
+        multiply_cycles=data.get("multiply_cycles"),
         regions=tuple(regions),
     )
 

@@ -1,7 +1,6 @@
 """Counting executed instructions under unicorn by a histogram of translated blocks."""
 
 import ctypes
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -9,20 +8,11 @@ from unicorn import UC_HOOK_BLOCK
 from unicorn.unicorn_py3.unicorn import Uc
 
 from tinsmith.targets.emulators.hooks import CompiledHook, hook_library
-
-
-@dataclass(frozen=True)
-class Block:
-    """A stretch of code that was entered `entries` times, and left by a branch `taken` times."""
-
-    address: int
-    size: int
-    entries: int
-    taken: int
+from tinsmith.targets.emulators.runner import Block
 
 
 class Histogram(Protocol):
-    """Counts blocks between `attach` and `detach`; `blocks` gives the count."""
+    """Counts blocks between `attach` and `detach`, one call; `blocks` gives the count."""
 
     def attach(self) -> None: ...
 
@@ -72,6 +62,10 @@ class CompiledHistogram:
 
     def detach(self) -> None:
         self._hook.detach()
+        # What is counted ends with a return, which enters no further block.
+        last = self._state.last - self._base
+        if 0 <= last < self._state.bytes:
+            self._taken[last // 2] += np.uint64(1)
 
     def blocks(self) -> tuple[Block, ...]:
         return tuple(
@@ -105,6 +99,8 @@ class PythonHistogram:
     def detach(self) -> None:
         self._uc.hook_del(self._handle)
         self._uc.ctl_flush_tb()
+        if self._last in self._counts:
+            self._counts[self._last][1] += 1
 
     def blocks(self) -> tuple[Block, ...]:
         return tuple(Block(*key, *counts) for key, counts in sorted(self._counts.items()))
@@ -118,7 +114,10 @@ class PythonHistogram:
 
 
 def count_instructions(blocks: tuple[Block, ...], code: bytes, base: int, *, thumb: bool) -> int:
-    """Instructions executed in the blocks; `code` is what lies at address `base`."""
+    """Instructions executed in the blocks; `code` is what lies at address `base`.
+
+    One whose condition fails within an IT block counts: the core spends a cycle on it.
+    """
     total = 0
     for block in blocks:
         offset = block.address - base

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from tinsmith.pipeline.errors import DeviceSilent, ToolFailed
-from tinsmith.targets.emulators.runner import Count, Result, Sample, check_sample
+from tinsmith.targets.emulators.runner import Block, Count, Result, Sample, check_sample
 from tinsmith.targets.image import Image
 
 # The library serves over file descriptors by itself; Python only loads it.
@@ -24,6 +24,8 @@ _REPORT_LINES = 12
 
 class HostRunner:
     """See Runner. Instructions and stack are not counted on the host."""
+
+    blocks: tuple[Block, ...] = ()
 
     def __init__(self, image: Image, *, timeout_seconds: float = 60.0) -> None:
         self._image = image

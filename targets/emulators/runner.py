@@ -27,8 +27,24 @@ class Result:
     trace: tuple[tuple[int, bytes], ...] = ()
 
 
+@dataclass(frozen=True)
+class Block:
+    """A stretch of code that was entered `entries` times, and left by a branch `taken` times."""
+
+    address: int
+    size: int
+    entries: int
+    taken: int
+
+
 class Runner(Protocol):
-    """A device that is ready to run one model. Use it in a `with`, or call close()."""
+    """A device that is ready to run one model. Use it in a `with`, or call close().
+
+    `blocks` are those of the last sample that was counted; none where nothing is emulated.
+    """
+
+    @property
+    def blocks(self) -> tuple[Block, ...]: ...
 
     def run(
         self,

@@ -25,8 +25,8 @@ from unicorn.unicorn_py3.unicorn import Uc, UcError
 
 from tinsmith.pipeline.errors import DeviceSilent
 from tinsmith.targets.emulators.alignment import must_be_aligned, new_watch
-from tinsmith.targets.emulators.histogram import Block, count_instructions, new_histogram
-from tinsmith.targets.emulators.runner import Count, Result, Sample, check_sample
+from tinsmith.targets.emulators.histogram import count_instructions, new_histogram
+from tinsmith.targets.emulators.runner import Block, Count, Result, Sample, check_sample
 from tinsmith.targets.emulators.watchdog import Watchdog
 from tinsmith.targets.harness import EMULATED_LAYOUT, TRACE_SYMBOL, MemoryLayout
 from tinsmith.targets.image import Elf, Image
@@ -42,10 +42,7 @@ _SYSTEM = 0xE000_E000  # the system control space of Cortex-M, for CPACR
 
 
 class UnicornRunner:
-    """See Runner. One emulator for all samples; flash is read-only, what is not used unmapped.
-
-    `blocks` are those of the last sample that was counted, for estimates.
-    """
+    """See Runner. One emulator for all samples; flash is read-only, what is not used unmapped."""
 
     def __init__(
         self,
