@@ -42,7 +42,9 @@ from tinsmith.pipeline.verify import verify
 INPUT_TYPES = (TensorProto.FLOAT, TensorProto.INT8, TensorProto.UINT8)
 
 # A rank-3 input is a signal [n, c, length] where one of these reads it.
-SIGNAL_OPS = ("Conv", "ConvTranspose", "MaxPool", "AveragePool", "BatchNormalization")
+SIGNAL_OPS = (
+    "Conv", "ConvTranspose", "QLinearConv", "MaxPool", "AveragePool", "BatchNormalization"
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -166,9 +168,18 @@ def _input_perm(model: OnnxModel, name: str, rank: int) -> tuple[int, ...] | Non
     """The order that leads from the graph's channels-last input to the model's own, if any."""
     if rank == 4:
         return TO_NCHW
-    if rank == 3 and any(n.op in SIGNAL_OPS and n.inputs[:1] == (name,) for n in model.nodes):
-        return (0, 2, 1)
-    return None
+    return (0, 2, 1) if rank == 3 and _is_signal(model, name) else None
+
+
+def _is_signal(model: OnnxModel, name: str) -> bool:
+    names = {name}
+    for node in model.nodes:
+        if node.inputs[:1] and node.inputs[0] in names:
+            if node.op in SIGNAL_OPS:
+                return True
+            if node.op in ("QuantizeLinear", "DequantizeLinear", "Identity"):
+                names.add(node.outputs[0])
+    return False
 
 
 def _import_nodes(ctx: Context, model: OnnxModel) -> list[Problem]:

@@ -60,7 +60,7 @@ class Parameter:
         if self.integers.dtype != np.int8:
             return Parameter(self.values)
         if not np.any(self.quant.zero_points):
-            return self
+            return replace(self, quant=replace(self.quant, zero_point=(0,)))
         shape = [1] * self.integers.ndim
         if self.quant.axis is not None and self.quant.zero_points.size > 1:
             shape[self.quant.axis] = -1

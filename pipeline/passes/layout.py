@@ -144,6 +144,23 @@ def _squeeze_mean(editor: Editor, node: Node) -> bool:
     return True
 
 
+def _keep_rows(editor: Editor, node: Node) -> bool:
+    """A matrix product between two reshapes that only fold leading axes keeps them itself."""
+    above = _source(editor, node.inputs[0], "fully_connected") if node.op == "reshape" else None
+    if above is None or not editor.read_once(above.outputs[0]):
+        return False
+    folded = _source(editor, above.inputs[0], "reshape")
+    x = editor.tensors[(folded or above).inputs[0]]
+    y = editor.tensors[above.outputs[0]]
+    depth = editor.tensors[above.inputs[1]].shape[1]
+    if len(x.shape) < 2 or x.shape[-1] != depth or node.attrs.shape != (*x.shape[:-1], y.shape[-1]):
+        return False
+    attrs = replace(above.attrs, keep_dims=True)
+    editor.replace(above, replace(above, inputs=(x.name, *above.inputs[1:]), attrs=attrs))
+    editor.tensors[y.name] = replace(y, shape=node.attrs.shape)
+    return True
+
+
 def _sink_below_unary(editor: Editor, node: Node) -> bool:
     if node.op not in UNARY:
         return False
@@ -322,6 +339,7 @@ RULES: tuple[Rule, ...] = (
     _merge_transposes,
     _merge_reshapes,
     _squeeze_mean,
+    _keep_rows,
     _sink_below_unary,
     _sink_below_softmax,
     _sink_below_pad,

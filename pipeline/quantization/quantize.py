@@ -84,7 +84,7 @@ def quantize(
     form.
     """
     options = options or QuantizeOptions()
-    if graph.is_quantized and graph.nodes:
+    if any(t.quant is not None and t.dtype.is_integer for t in graph.tensors.values()):
         raise DataError("the graph is quantized already; expected a float graph")
     unknown = [name for name in options.ranges if name not in graph.tensors]
     if unknown:

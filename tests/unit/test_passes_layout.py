@@ -161,6 +161,16 @@ def test_rows_that_mix_samples_keep_their_transpose():
     assert ops(simplified(b, y)) == ["transpose", "reshape", "fully_connected"]
 
 
+def test_a_matrix_product_between_reshapes_of_its_rows_keeps_the_leading_axes():
+    b = GraphBuilder("g")
+    x = b.input("x", (1, 6, 5))
+    rows = b.node("reshape", [x], ReshapeAttrs((6, 5)))
+    w = b.constant("w", RNG.normal(size=(4, 5)).astype(np.float32))
+    y = b.node("fully_connected", [rows, w], FullyConnectedAttrs())
+    after = simplified(b, b.node("relu", [b.node("reshape", [y], ReshapeAttrs((1, 6, 4)))]))
+    assert ops(after) == ["fully_connected", "relu"]
+
+
 def test_a_mean_drops_the_axes_that_its_reader_drops():
     b = GraphBuilder("g")
     x = b.input("x", (1, 4, 4, 3))
