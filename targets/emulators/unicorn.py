@@ -60,6 +60,7 @@ class UnicornRunner:
         self._thumb = target.kind == "cortex-m"
         self._fault: tuple[int, int, int] | None = None
         self._failed = False
+        self._broken = False
         self._trace: list[tuple[int, bytes]] = []
         self.blocks: tuple[Block, ...] = ()
         self._uc = self._new_emulator()
@@ -162,6 +163,10 @@ class UnicornRunner:
 
     def _result(self, sample: Sample, index: int, reset: bool, counted: bool) -> Result:
         where = f"sample {index}"
+        if self._broken:
+            self._boot()  # what went wrong may have written anywhere
+            reset = True
+        self._broken = True
         if reset:
             self._call("tinsmith_h_reset", (), where)
         for address, data in zip(self._inputs, sample, strict=True):
@@ -173,6 +178,7 @@ class UnicornRunner:
             bytes(self._uc.mem_read(address, size))
             for address, size in zip(self._outputs, self._interface.outputs, strict=True)
         )
+        self._broken = False
         return Result(outputs, instructions, stack_bytes, tuple(self._trace))
 
     def _run_once(self, counted: bool, where: str) -> tuple[int | None, int | None]:
@@ -226,7 +232,6 @@ class UnicornRunner:
         slack = bytes(self._uc.mem_read(self._layout.pool, len(self._slack)))
         if slack != self._slack:
             last = max(i for i, byte in enumerate(slack) if byte != _PAINT)
-            self._uc.mem_write(self._layout.pool, self._slack)
             raise DeviceSilent(
                 f"{self._name}, {where}: a byte {len(slack) - last} bytes before the context "
                 "was overwritten"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 import sys
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from tinsmith.targets.harness import ModelInterface
 from tinsmith.targets.image import Elf, Image, Sizes
 from tinsmith.targets.isa import check_isa, instructions
 from tinsmith.targets.target import target_named
+from tinsmith.targets.toolchains import compile_image, find_toolchain
 
 CORTEX_M = ("cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33")
 PI = ("raspberry-pi-3", "raspberry-pi-4", "raspberry-pi-5")
@@ -379,3 +381,49 @@ def test_a_fault_within_an_it_block_leaves_no_condition_behind(tmp_path: Path) -
             list(runner.run([(bytes([1]) + bytes(15),)]))
         (result,) = runner.run([(bytes(16),)])
     assert result.instructions == 9
+
+
+def test_a_runner_starts_afresh_after_a_fault(tmp_path: Path) -> None:
+    """What is kept outside the context, in variables, is as it was at the start."""
+    head = "static volatile int32_t toy_counter = 40;"
+    body = "toy_counter = toy_counter + 1; if (x[0] == 1) { return -1; }"
+    sources = toy_sources(body=body, head=head)
+    sources["toy.c"] = sources["toy.c"].replace("+ ctx->state", "+ toy_counter")
+    image = build("cortex-m3", tmp_path, sources, toy_interface())
+    good, bad = bytes(64), bytes([1]) + bytes(63)
+    x = np.zeros(64, np.int8)
+    with open_runner(image) as runner:
+        first = [r.outputs[0] for r in runner.run([(good,)] * 2)]
+        assert first == [toy_reference(x, 10, 41), toy_reference(x, 10, 42)]
+        with pytest.raises(DeviceSilent, match="toy_run gave -1"):
+            list(runner.run([(bad,)]))
+        (result,) = runner.run([(good,)])
+    assert result.outputs == (toy_reference(x, 10, 41),)
+
+
+def test_extra_flags_reach_the_compiler(tmp_path: Path) -> None:
+    target = target_named("cortex-m3")
+    sources = toy_sources(body="ctx->state = TOY_STATE;")
+    image = compile_image(
+        find_toolchain(None, target), target, sources, toy_interface(), tmp_path,
+        extra_flags=("-DTOY_STATE=9",),
+    )  # fmt: skip
+    (result,) = results_of(image, [(bytes(64),)])
+    assert result.outputs == (toy_reference(np.zeros(64, np.int8), 10, 9),)
+
+
+@pytest.mark.skipif(shutil.which("arm-none-eabi-gcc") is None, reason="no arm-none-eabi-gcc here")
+@pytest.mark.parametrize("name", CORTEX_M)
+@pytest.mark.parametrize("level", ["-O0", "-Os", "-O3"])
+def test_gcc_makes_the_same_numbers(tmp_path: Path, name: str, level: str) -> None:
+    target = target_named(name)
+    image = compile_image(
+        find_toolchain("gcc", target), target, toy_sources(), toy_interface(), tmp_path,
+        opt=level, weight_symbols=("toy_weights",),
+    )  # fmt: skip
+    check_isa(image)
+    rows = samples(64, 3)
+    expected = [toy_reference(np.frombuffer(x, np.int8), 10) for (x,) in rows]
+    assert [r.outputs[0] for r in results_of(image, rows)] == expected
+    assert image.sizes is not None
+    assert image.sizes.weight_bytes == 640

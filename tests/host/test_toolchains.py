@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import os
 import shutil
@@ -259,3 +260,30 @@ def test_a_build_writes_only_into_its_folder(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
     names = sorted(p.name for p in (tmp_path / "out").iterdir())
     assert names == ["tinsmith_harness.c", "tinsmith_harness.h", "toy.c", "toy.h", "toy.so"]
+
+
+def test_a_reply_that_is_not_the_harnesss_is_an_error(tmp_path: Path) -> None:
+    head = "long write(int fd, const void *data, unsigned long bytes);"
+    body = 'if (write(1, "hello, world", 12u) != 12) { return 1; }'
+    image = build("host", tmp_path, toy_sources(body=body, head=head), toy_interface())
+    with (
+        open_runner(image) as runner,
+        pytest.raises(DeviceSilent, match="sample 0: the reply is not readable"),
+    ):
+        list(runner.run([(bytes(64),)]))
+
+
+def test_a_program_that_is_gone_is_named(tmp_path: Path) -> None:
+    image = build("host", tmp_path, toy_sources(), toy_interface())
+    gone = dataclasses.replace(image, form="program", path=tmp_path / "gone")
+    with (
+        open_runner(gone) as runner,
+        pytest.raises(ToolFailed, match="gone could not be started"),
+    ):
+        list(runner.run([(bytes(64),)]))
+    library = dataclasses.replace(image, path=tmp_path / "gone.so")
+    with (
+        open_runner(library) as runner,
+        pytest.raises(DeviceSilent, match=r"(?s)ended with 1.*gone\.so: cannot open"),
+    ):
+        list(runner.run([(bytes(64),)]))
