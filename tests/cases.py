@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from more_cases import MORE_CASES
+from support.case import Case, one_input, q
 from support.nets import Net
 
-from tinsmith.pipeline.graph import NO_ATTRS, Activation, DType, Graph, QuantParams
+from tinsmith.pipeline.graph import Activation, DType, Graph, QuantParams
 from tinsmith.pipeline.ops import Oracle, window
 from tinsmith.pipeline.ops.add import AddAttrs
 from tinsmith.pipeline.ops.conv2d import Conv2dAttrs
@@ -28,20 +29,6 @@ NONE, RELU, RELU6, N1_TO_1 = (
     Activation.RELU6,
     Activation.RELU_N1_TO_1,
 )
-
-
-def q(scale: float, zero_point: int = 0) -> QuantParams:
-    return QuantParams.per_tensor(scale, zero_point)
-
-
-@dataclass(frozen=True)
-class Case:
-    """One use of an op: `build` makes the graph around it, from a seeded generator."""
-
-    name: str
-    build: Callable[[np.random.Generator], Graph]
-    few_values: bool = False  # the output can't take 8 values
-    oracle: Oracle | None = None  # instead of the op's own, where that refuses this use
 
 
 @dataclass(frozen=True)
@@ -367,30 +354,8 @@ _MAX_POOL = (
 _AVERAGE_POOL = _pools("average_pool2d")
 
 
-def _one_input(
-    op: str,
-    name: str,
-    shape: tuple[int, ...],
-    attrs: Any = NO_ATTRS,
-    quant: tuple[float, int] = (0.05, 3),
-    dtype: DType = DType.INT8,
-    out_dtype: DType | None = None,
-    saturate: float = 0.0,
-    y_quant: QuantParams | None = None,
-    few_values: bool = False,
-    oracle: Oracle | None = None,
-) -> Case:
-    def build(rng: np.random.Generator) -> Graph:
-        net = Net(name, rng)
-        x = net.input(shape, *quant, dtype)
-        y = net.node(op, [x], attrs, saturate=saturate, quant=y_quant, dtype=out_dtype)
-        return net.graph([y])
-
-    return Case(name, build, few_values, oracle)
-
-
 def _mean(name: str, shape: tuple[int, ...], axes: tuple[int, ...], keep: bool, **k: Any) -> Case:
-    return _one_input("mean", name, shape, ReduceAttrs(axes, keep), **k)
+    return one_input("mean", name, shape, ReduceAttrs(axes, keep), **k)
 
 
 _MEAN = (
@@ -415,7 +380,7 @@ _MEAN = (
 
 
 def _pad(name: str, shape: tuple[int, ...], pads: Any, value: float = 0.0, **k: Any) -> Case:
-    return _one_input("pad", name, shape, PadAttrs(pads, value), **k)
+    return one_input("pad", name, shape, PadAttrs(pads, value), **k)
 
 
 _PAD = (
@@ -434,7 +399,7 @@ _PAD = (
 
 
 def _reshape(name: str, shape: tuple[int, ...], new: tuple[int, ...], **k: Any) -> Case:
-    return _one_input("reshape", name, shape, ReshapeAttrs(new), **k)
+    return one_input("reshape", name, shape, ReshapeAttrs(new), **k)
 
 
 _RESHAPE = (
@@ -448,7 +413,7 @@ _RESHAPE = (
 
 
 def _transpose(name: str, shape: tuple[int, ...], perm: tuple[int, ...], **k: Any) -> Case:
-    return _one_input("transpose", name, shape, TransposeAttrs(perm), **k)
+    return one_input("transpose", name, shape, TransposeAttrs(perm), **k)
 
 
 _TRANSPOSE = (
@@ -466,22 +431,22 @@ _TRANSPOSE = (
 def _relu(op: str) -> tuple[Case, ...]:
     # fmt: off
     return (
-        _one_input(op, "image", (1, 4, 5, 3), quant=(0.1, 3)),
-        _one_input(op, "rescaled", (1, 4, 5, 9), quant=(0.1, 3), y_quant=q(0.037, -100)),
-        _one_input(op, "upscaled", (1, 4, 5, 9), quant=(0.1, 3), y_quant=q(0.3, -20)),
-        _one_input(op, "same_scale", (1, 90), quant=(0.05, -10), y_quant=q(0.05, -10)),
-        _one_input(op, "saturating", (1, 90), quant=(0.1, 3), saturate=0.3),
+        one_input(op, "image", (1, 4, 5, 3), quant=(0.1, 3)),
+        one_input(op, "rescaled", (1, 4, 5, 9), quant=(0.1, 3), y_quant=q(0.037, -100)),
+        one_input(op, "upscaled", (1, 4, 5, 9), quant=(0.1, 3), y_quant=q(0.3, -20)),
+        one_input(op, "same_scale", (1, 90), quant=(0.05, -10), y_quant=q(0.05, -10)),
+        one_input(op, "saturating", (1, 90), quant=(0.1, 3), saturate=0.3),
         # A factor of 17/8, by which the oracles' two ways to divide scales differ.
-        _one_input(op, "near_ties", (1, 300), quant=(0.044255975633859634, 0),
+        one_input(op, "near_ties", (1, 300), quant=(0.044255975633859634, 0),
                    y_quant=q(0.020826341584324837, -128)),
-        _one_input(op, "zero_point_low", (1, 90), quant=(0.1, -128)),
-        _one_input(op, "zero_point_high", (1, 90), quant=(0.1, 127), few_values=True),
-        _one_input(op, "float", (1, 4, 5, 3), dtype=DType.FLOAT32),
+        one_input(op, "zero_point_low", (1, 90), quant=(0.1, -128)),
+        one_input(op, "zero_point_high", (1, 90), quant=(0.1, 127), few_values=True),
+        one_input(op, "float", (1, 4, 5, 3), dtype=DType.FLOAT32),
     )
 
 
 def _softmax(name: str, shape: tuple[int, ...], beta: float = 1.0, **k: Any) -> Case:
-    return _one_input("softmax", name, shape, SoftmaxAttrs(beta), **k)
+    return one_input("softmax", name, shape, SoftmaxAttrs(beta), **k)
 
 
 _SOFTMAX = (
@@ -501,35 +466,35 @@ _SOFTMAX = (
 )
 
 _QUANTIZE = (
-    _one_input("quantize", "float_to_int8", (1, 5, 7), dtype=DType.FLOAT32, out_dtype=DType.INT8),
-    _one_input("quantize", "float_saturating", (1, 90), dtype=DType.FLOAT32,
+    one_input("quantize", "float_to_int8", (1, 5, 7), dtype=DType.FLOAT32, out_dtype=DType.INT8),
+    one_input("quantize", "float_saturating", (1, 90), dtype=DType.FLOAT32,
                out_dtype=DType.INT8, saturate=0.3),
-    _one_input("quantize", "ties", (1, 90), dtype=DType.FLOAT32, out_dtype=DType.INT8,
+    one_input("quantize", "ties", (1, 90), dtype=DType.FLOAT32, out_dtype=DType.INT8,
                y_quant=q(0.5, -1)),
-    _one_input("quantize", "float_to_uint8", (1, 90), dtype=DType.FLOAT32, out_dtype=DType.UINT8,
+    one_input("quantize", "float_to_uint8", (1, 90), dtype=DType.FLOAT32, out_dtype=DType.UINT8,
                oracle=Oracle.REF),
-    _one_input("quantize", "float_to_int16", (1, 90), dtype=DType.FLOAT32, out_dtype=DType.INT16,
+    one_input("quantize", "float_to_int16", (1, 90), dtype=DType.FLOAT32, out_dtype=DType.INT16,
                y_quant=q(1 / 8192, 0)),
-    _one_input("quantize", "int8_down", (1, 300), y_quant=q(0.11, -20), out_dtype=DType.INT8),
-    _one_input("quantize", "int8_up", (1, 300), y_quant=q(0.013, 30), out_dtype=DType.INT8),
-    _one_input("quantize", "near_ties", (1, 300), quant=(0.044255975633859634, 0),
+    one_input("quantize", "int8_down", (1, 300), y_quant=q(0.11, -20), out_dtype=DType.INT8),
+    one_input("quantize", "int8_up", (1, 300), y_quant=q(0.013, 30), out_dtype=DType.INT8),
+    one_input("quantize", "near_ties", (1, 300), quant=(0.044255975633859634, 0),
                y_quant=q(0.020826341584324837, -128), out_dtype=DType.INT8),
-    _one_input("quantize", "int8_same", (1, 300), y_quant=q(0.05, 3), out_dtype=DType.INT8),
-    _one_input("quantize", "int8_shifted", (1, 300), y_quant=q(0.05, -3), out_dtype=DType.INT8),
-    _one_input("quantize", "int8_to_uint8", (1, 300), y_quant=q(0.05, 131), out_dtype=DType.UINT8),
-    _one_input("quantize", "int8_to_uint8_rescaled", (1, 300), y_quant=q(0.07, 101),
+    one_input("quantize", "int8_same", (1, 300), y_quant=q(0.05, 3), out_dtype=DType.INT8),
+    one_input("quantize", "int8_shifted", (1, 300), y_quant=q(0.05, -3), out_dtype=DType.INT8),
+    one_input("quantize", "int8_to_uint8", (1, 300), y_quant=q(0.05, 131), out_dtype=DType.UINT8),
+    one_input("quantize", "int8_to_uint8_rescaled", (1, 300), y_quant=q(0.07, 101),
                out_dtype=DType.UINT8),
-    _one_input("quantize", "uint8_to_int8", (1, 300), quant=(0.05, 128), dtype=DType.UINT8,
+    one_input("quantize", "uint8_to_int8", (1, 300), quant=(0.05, 128), dtype=DType.UINT8,
                y_quant=q(0.05, 0), out_dtype=DType.INT8),
-    _one_input("quantize", "int8_to_int16", (1, 300), y_quant=q(0.001, 0), out_dtype=DType.INT16),
-    _one_input("quantize", "int16_to_int8", (1, 300), quant=(0.001, 0), dtype=DType.INT16,
+    one_input("quantize", "int8_to_int16", (1, 300), y_quant=q(0.001, 0), out_dtype=DType.INT16),
+    one_input("quantize", "int16_to_int8", (1, 300), quant=(0.001, 0), dtype=DType.INT16,
                y_quant=q(0.2, 5), out_dtype=DType.INT8),
 )  # fmt: skip
 
 _DEQUANTIZE = (
-    _one_input("dequantize", "int8", (1, 5, 7)),
-    _one_input("dequantize", "int16", (1, 5, 7), quant=(0.001, 0), dtype=DType.INT16),
-    _one_input("dequantize", "uint8", (1, 5, 7), quant=(0.05, 128), dtype=DType.UINT8),
+    one_input("dequantize", "int8", (1, 5, 7)),
+    one_input("dequantize", "int16", (1, 5, 7), quant=(0.001, 0), dtype=DType.INT16),
+    one_input("dequantize", "uint8", (1, 5, 7), quant=(0.05, 128), dtype=DType.UINT8),
 )
 
 CASES: dict[str, tuple[Case, ...]] = {
@@ -548,4 +513,5 @@ CASES: dict[str, tuple[Case, ...]] = {
     "softmax": _SOFTMAX,
     "quantize": _QUANTIZE,
     "dequantize": _DEQUANTIZE,
+    **MORE_CASES,
 }

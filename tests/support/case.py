@@ -1,0 +1,49 @@
+"""What a case is, and the simplest way to make one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from support.nets import Net
+from tinsmith.pipeline.graph import NO_ATTRS, DType, Graph, QuantParams
+from tinsmith.pipeline.ops import Oracle
+
+
+@dataclass(frozen=True)
+class Case:
+    """One use of an op: `build` makes the graph around it, from a seeded generator."""
+
+    name: str
+    build: Callable[[np.random.Generator], Graph]
+    few_values: bool = False  # the output can't take 8 values
+    oracle: Oracle | None = None  # instead of the op's own, where that refuses this use
+
+
+def q(scale: float, zero_point: int = 0) -> QuantParams:
+    return QuantParams.per_tensor(scale, zero_point)
+
+
+def one_input(
+    op: str,
+    name: str,
+    shape: tuple[int, ...],
+    attrs: Any = NO_ATTRS,
+    quant: tuple[float, int] = (0.05, 3),
+    dtype: DType = DType.INT8,
+    out_dtype: DType | None = None,
+    saturate: float = 0.0,
+    y_quant: QuantParams | None = None,
+    few_values: bool = False,
+    oracle: Oracle | None = None,
+) -> Case:
+    def build(rng: np.random.Generator) -> Graph:
+        net = Net(name, rng)
+        x = net.input(shape, *quant, dtype)
+        y = net.node(op, [x], attrs, saturate=saturate, quant=y_quant, dtype=out_dtype)
+        return net.graph([y])
+
+    return Case(name, build, few_values, oracle)
