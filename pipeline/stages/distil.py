@@ -20,7 +20,8 @@ class DistilStudent(Stage):
     """Writes weights.pt, model.onnx and metrics.json (see `training.results.write_network`), with
     `teacher`: the teacher's accuracy, parameters and macs.
 
-    Raises ConfigError for a model that can't be made, TrainingDiverged where the loss is not finite.
+    Raises ConfigError for a model that can't be made, TrainingDiverged where the loss is not
+    finite.
     """
 
     name: ClassVar[str] = "distil"

@@ -19,7 +19,8 @@ from tinsmith.pipeline.training.sources import (
 class TrainTeacher(Stage):
     """Writes weights.pt, model.onnx and metrics.json (see `training.results.write_network`).
 
-    Raises ConfigError for a model that can't be made, TrainingDiverged where the loss is not finite.
+    Raises ConfigError for a model that can't be made, TrainingDiverged where the loss is not
+    finite.
     """
 
     name: ClassVar[str] = "teacher"

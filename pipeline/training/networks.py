@@ -70,7 +70,7 @@ def make_network(model: ModelRef, sample: Tensor, classes: int) -> nn.Module:
 def load_weights(network: nn.Module, weights: Weights) -> nn.Module:
     """Give the network weights that may come from a pruned copy: layers take the weights' widths.
 
-    Works for Conv1d/2d (grouped and depthwise), BatchNorm and Linear, the layers that lose channels.
+    Works for Conv1d/2d (grouped, depthwise), BatchNorm and Linear: the layers that lose channels.
     """
     for name, layer in network.named_modules():
         prefix = f"{name}." if name else ""
