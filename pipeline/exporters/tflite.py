@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,25 +10,35 @@ from ai_edge_litert import schema_py_generated as schema
 
 from tinsmith.pipeline.errors import UnsupportedModel
 from tinsmith.pipeline.exporters.tflite_file import File, Subgraph
+from tinsmith.pipeline.exporters.tflite_more_ops import (
+    STATE_INPUTS,
+    check_state_outputs,
+    node_states,
+)
 from tinsmith.pipeline.exporters.tflite_ops import WRITERS, Site, Writer
 from tinsmith.pipeline.graph import Graph, Node, QuantParams, StateVar
-from tinsmith.pipeline.ops import OPS, OpCall, OpDef, call_of
+from tinsmith.pipeline.ops import OPS, OpCall, call_of, lstm, svdf
 
 
 def to_tflite(graph: Graph) -> bytes:
     """The graph as a .tflite file; the same graph gives the same bytes.
 
     Tensor names are kept. Explicit pads become SAME or VALID where they equal it, else a PAD before
-    the node. State becomes resource variables with an initializing subgraph.
+    the node. State becomes resource variables with an initializing subgraph, but for that of an
+    lstm or svdf, which becomes a variable tensor.
     UnsupportedModel, with every reason, for what the format can't say.
     """
     file = File()
     main = Subgraph("main", file)
     for name in (*graph.inputs, *(s.tensor for s in graph.state)):
         main.tensor(graph.tensors[name])
-    if graph.state:
-        _write_state_start(main, graph.state)
-    reasons: list[str] = []
+    inside = node_states(graph)
+    for var in inside:
+        main.tensors[main.index[var.tensor]].isVariable = True
+    resources = tuple(var for var in graph.state if var not in inside)
+    if resources:
+        _write_state_start(main, resources)
+    reasons: list[str] = check_state_outputs(graph)
     for node in graph.nodes:
         writer = WRITERS.get(node.op)
         if writer is None:
@@ -40,36 +50,48 @@ def to_tflite(graph: Graph) -> bytes:
             reasons.append(str(e))
     if reasons:
         raise UnsupportedModel("the graph can't be written as .tflite:\n  " + "\n  ".join(reasons))
-    for var in graph.state:
+    for var in resources:
         handle = _variable(main, var)
         value = main.tensor(graph.tensors[var.next])
         main.operator("ASSIGN_VARIABLE", 1, schema.AssignVariableOptionsT(), (handle, value), ())
     subgraphs = [main.finish(graph.inputs, graph.outputs, graph)]
-    if graph.state:
-        subgraphs.append(_initializer(file, graph))
+    if resources:
+        subgraphs.append(_initializer(file, graph, resources))
     return file.pack(subgraphs)
 
 
 def _write_node(sub: Subgraph, graph: Graph, node: Node, writer: Writer) -> None:
     sub.reserved = frozenset(graph.tensors)
     call = call_of(graph, node)
-    op = OPS[node.op]
+    states = STATE_INPUTS.get(node.op, ())
     inputs = [
-        -1 if t is None else sub.tensor(t, _bias_quant(op, call) if i == op.bias else None)
+        # A constant state becomes a variable, which its writer makes.
+        -1 if t is None or (i in states and t.is_constant) else sub.tensor(t, _bias_quant(call, i))
         for i, t in enumerate(call.inputs)
     ]
-    outputs = [sub.tensor(t) for t in call.outputs]
+    outputs = [sub.tensor(t) for t in (call.outputs[:1] if states else call.outputs)]
     writer(Site(sub, call, tuple(inputs), tuple(outputs)))
 
 
-def _bias_quant(op: OpDef, call: OpCall) -> QuantParams | None:
+# Of the biases whose op has several: the inputs whose scales each is the product of.
+BIAS_SCALES: Mapping[str, Mapping[int, tuple[int, int]]] = {
+    "svdf": {svdf.BIAS: (svdf.STATE, svdf.TIME_WEIGHTS)},
+    "lstm": dict(zip(lstm.BIASES, ((0, weights) for weights in lstm.INPUT_WEIGHTS), strict=True)),
+}
+
+
+def _bias_quant(call: OpCall, i: int) -> QuantParams | None:
     """The quantization of a bias that has none of its own: input scale * weight scale."""
-    if op.bias is None or op.weights is None:
+    op = OPS[call.op]
+    sources = BIAS_SCALES.get(call.op, {}).get(i)
+    if sources is None and i == op.bias and op.weights is not None:
+        sources = (0, op.weights)
+    if sources is None:
         return None
-    weights, bias = call.input(op.weights), call.optional(op.bias)
+    x, weights, bias = call.input(sources[0]), call.input(sources[1]), call.optional(i)
     if bias is None or bias.quant is not None or weights.quant is None:
         return None
-    scales = np.float32(call.input(0).scale) * weights.quant.scales
+    scales = np.float32(x.scale) * weights.quant.scales
     axis = 0 if weights.quant.per_channel else None
     return QuantParams(tuple(scales.tolist()), (0,), axis)
 
@@ -92,9 +114,9 @@ def _write_state_start(main: Subgraph, state: Sequence[StateVar]) -> None:
         main.operator("READ_VARIABLE", 1, options, (handle,), (main.index[var.tensor],))
 
 
-def _initializer(file: File, graph: Graph) -> Any:
+def _initializer(file: File, graph: Graph, state: Sequence[StateVar]) -> Any:
     sub = Subgraph("initialize", file)
-    for var in graph.state:
+    for var in state:
         quant = graph.tensors[var.tensor].quant
         value = sub.constant(f"{var.name}/initial", var.initial, quant)
         options = schema.AssignVariableOptionsT()

@@ -110,6 +110,12 @@ class Subgraph:
         """The index of a new computed tensor of another shape, otherwise like a tensor."""
         return self._add(self.fresh(wish), shape, TENSOR_TYPES[like.dtype], 0, like.quant)
 
+    def variable(self, wish: str, like: Tensor) -> int:
+        """The index of a new variable tensor, which starts at 0, of a tensor's shape and type."""
+        index = self.temporary(wish, like, like.shape)
+        self.tensors[index].isVariable = True
+        return index
+
     def resource(self, wish: str) -> int:
         return self._add(self.fresh(wish), (), schema.TensorType.RESOURCE, 0, None)
 

@@ -37,28 +37,30 @@ def run_float(call: OpCall, values: Values) -> tuple[Array, ...]:
     return ((e / e.sum(axis=-1, keepdims=True)).astype(np.float32),)
 
 
-def exp_table(call: OpCall) -> NDArray[np.int64]:
-    """exp(-d * scale * beta) for d = 0..255 as Q0.31 raw values; 0 where TFLite leaves the term out.
-
-    PreprocessSoftmaxScaling, CalculateInputRadius and gemmlowp's exp_on_negative_values.
-    """
+def input_multiplier(call: OpCall) -> numerics.Multiplier:
+    """From differences of inputs to Q5.26 (PreprocessSoftmaxScaling)."""
     real = min(
         float(call.attrs.beta) * call.input(0).scale * (1 << (31 - DIFF_INTEGER_BITS)),
         float((1 << 31) - 1),
     )
-    m = numerics.quantize_multiplier(real)
-    radius = (
-        int(
-            np.floor(
-                1.0
-                * ((1 << DIFF_INTEGER_BITS) - 1)
-                * (1 << (31 - DIFF_INTEGER_BITS))
-                / (1 << m.shift)
-            )
-        )
-        if m.shift >= 0
-        else (1 << 31) - 1
-    )
+    return numerics.quantize_multiplier(real)
+
+
+def input_radius(m: numerics.Multiplier) -> int:
+    """The greatest difference that Q5.26 holds (CalculateInputRadius)."""
+    if m.shift < 0:
+        return (1 << 31) - 1
+    largest = ((1 << DIFF_INTEGER_BITS) - 1) * (1 << (31 - DIFF_INTEGER_BITS))
+    return int(np.floor(1.0 * largest / (1 << m.shift)))
+
+
+def exp_table(call: OpCall) -> NDArray[np.int64]:
+    """exp(-d * scale * beta) for d = 0..255, Q0.31; 0 where TFLite leaves the term out.
+
+    By gemmlowp's exp_on_negative_values.
+    """
+    m = input_multiplier(call)
+    radius = input_radius(m)
     diff = -np.arange(256, dtype=np.int64)
     scaled = numerics.requantize(diff, m.m, m.shift)
     exp = fixedpoint.exp_on_negative_values(scaled, DIFF_INTEGER_BITS)

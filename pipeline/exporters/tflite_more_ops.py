@@ -1,0 +1,269 @@
+"""Writers of ops into .tflite: reductions, images, tables, lookups, and the layers with a state."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from tinsmith.pipeline.errors import UnsupportedModel
+from tinsmith.pipeline.exporters.tflite_file import TENSOR_TYPES
+from tinsmith.pipeline.graph import Activation, DType, Graph, StateVar, Tensor
+from tinsmith.pipeline.ops import lstm, svdf, window
+
+if TYPE_CHECKING:
+    from tinsmith.pipeline.exporters.tflite_ops import Site, Writer
+
+ACTIVATIONS = {
+    Activation.NONE: schema.ActivationFunctionType.NONE,
+    Activation.RELU: schema.ActivationFunctionType.RELU,
+    Activation.RELU6: schema.ActivationFunctionType.RELU6,
+    Activation.RELU_N1_TO_1: schema.ActivationFunctionType.RELU_N1_TO_1,
+}
+
+
+def _plain(code: str, options: str | None, int8_version: int = 2) -> Writer:
+    """An op without attributes."""
+
+    def write(site: Site) -> None:
+        made = None if options is None else getattr(schema, options)()
+        version = int8_version if site.is_int8 else 1
+        site.sub.operator(code, version, made, site.inputs, site.outputs)
+
+    return write
+
+
+def _float_only(code: str, options: str | None, before: str | None = None) -> Writer:
+    """An op that .tflite has in float alone: int8 goes by way of DEQUANTIZE and QUANTIZE.
+
+    before: an op that brings what would be outside the domain into it.
+    """
+
+    def write(site: Site) -> None:
+        sub, call, made = site.sub, site.call, None
+        if options is not None:
+            made = getattr(schema, options)()
+        if not site.is_int8:
+            sub.operator(code, 1, made, site.inputs, site.outputs)
+            return
+
+        def real(what: str) -> int:
+            like = Tensor(what, call.output.shape, DType.FLOAT32)
+            return sub.temporary(f"{call.output.name}/{what}", like, like.shape)
+
+        x = real("input")
+        sub.operator("DEQUANTIZE", 2, schema.DequantizeOptionsT(), site.inputs, (x,))
+        if before is not None:
+            inside = real("domain")
+            sub.operator(before, 1, None, (x,), (inside,))
+            x = inside
+        y = real("output")
+        sub.operator(code, 1, made, (x,), (y,))
+        sub.operator("QUANTIZE", 1, schema.QuantizeOptionsT(), (y,), site.outputs)
+
+    return write
+
+
+def _reducer(code: str) -> Writer:
+    def write(site: Site) -> None:
+        a = site.call.attrs
+        axes = site.sub.constant(f"{site.call.name}/axes", np.asarray(a.axes, np.int32))
+        options = schema.ReducerOptionsT(keepDims=a.keep_dims)
+        version = 2 if site.is_int8 else 1
+        site.sub.operator(code, version, options, (site.inputs[0], axes), site.outputs)
+
+    return write
+
+
+def _arg(code: str, options: str) -> Writer:
+    def write(site: Site) -> None:
+        a = site.call.attrs
+        axis = site.sub.constant(f"{site.call.name}/axis", np.asarray(a.axis, np.int32).reshape(1))
+        made = getattr(schema, options)(outputType=TENSOR_TYPES[a.dtype])
+        version = 2 if site.is_int8 else 1
+        site.sub.operator(code, version, made, (site.inputs[0], axis), site.outputs)
+
+    return write
+
+
+def write_cast(site: Site) -> None:
+    kinds = (TENSOR_TYPES[site.call.input(0).dtype], TENSOR_TYPES[site.call.attrs.dtype])
+    options = schema.CastOptionsT(inDataType=kinds[0], outDataType=kinds[1])
+    site.sub.operator("CAST", 1, options, site.inputs, site.outputs)
+
+
+def _resize(code: str, options: str) -> Writer:
+    def write(site: Site) -> None:
+        a = site.call.attrs
+        size = site.sub.constant(f"{site.call.name}/size", np.asarray(a.size, np.int32))
+        made = getattr(schema, options)(
+            alignCorners=a.align_corners, halfPixelCenters=a.half_pixel_centers
+        )
+        version = 3 if a.align_corners or a.half_pixel_centers else (2 if site.is_int8 else 1)
+        site.sub.operator(code, version, made, (site.inputs[0], size), site.outputs)
+
+    return write
+
+
+def _blocks(code: str, options: str) -> Writer:
+    def write(site: Site) -> None:
+        made = getattr(schema, options)(blockSize=site.call.attrs.block)
+        version = 2 if site.is_int8 and code == "SPACE_TO_DEPTH" else 1
+        site.sub.operator(code, version, made, site.inputs, site.outputs)
+
+    return write
+
+
+def write_gather(site: Site) -> None:
+    options = schema.GatherOptionsT(axis=site.call.attrs.axis, batchDims=0)
+    site.sub.operator("GATHER", 2 if site.is_int8 else 1, options, site.inputs, site.outputs)
+
+
+def write_batch_matmul(site: Site) -> None:
+    a = site.call.attrs
+    options = schema.BatchMatMulOptionsT(adjX=a.adjoint_a, adjY=a.adjoint_b)
+    site.sub.operator("BATCH_MATMUL", 2 if site.is_int8 else 1, options, site.inputs, site.outputs)
+
+
+def write_transpose_conv2d(site: Site) -> None:
+    """SAME or VALID, whichever has these top and left pads; the others follow from the size."""
+    call, a = site.call, site.call.attrs
+    kernel, size = call.input(1).shape[1:3], call.output.shape[1:3]
+    same = window.same_pads((size[0], size[1]), (kernel[0], kernel[1]), a.stride)
+    start = (a.pads[0], a.pads[2])
+    if start not in ((0, 0), (same[0], same[2])):
+        raise UnsupportedModel(
+            f"transpose_conv2d '{call.name}': pads {a.pads} have no counterpart in .tflite; "
+            f"allowed: (0, ., 0, .) or ({same[0]}, ., {same[2]}, .)"
+        )
+    padding = schema.Padding.VALID if start == (0, 0) else schema.Padding.SAME
+    shape = site.sub.constant(f"{call.name}/shape", np.asarray(call.output.shape, np.int32))
+    options = schema.TransposeConvOptionsT(
+        padding=padding,
+        strideH=a.stride[0],
+        strideW=a.stride[1],
+        fusedActivationFunction=ACTIVATIONS[a.activation],
+    )
+    has_bias = call.optional(2) is not None
+    version = 3 if has_bias else (2 if site.is_int8 else 1)
+    if a.activation is not Activation.NONE:
+        version = 4
+    inputs = [shape, site.inputs[1], site.inputs[0], *site.inputs[2:3]]
+    site.sub.operator("TRANSPOSE_CONV", version, options, inputs, site.outputs)
+
+
+def write_gelu(site: Site) -> None:
+    options = schema.GeluOptionsT(approximate=site.call.attrs.approximate)
+    site.sub.operator("GELU", 2 if site.is_int8 else 1, options, site.inputs, site.outputs)
+
+
+# Layers with a state, which .tflite keeps in variable tensors
+
+STATE_INPUTS = {"lstm": (lstm.HIDDEN, lstm.CELL), "svdf": (svdf.STATE,)}
+
+
+def node_states(graph: Graph) -> tuple[StateVar, ...]:
+    """The state that one lstm or svdf node reads and writes: a variable tensor of that node."""
+    found = []
+    for var in graph.state:
+        readers = graph.consumers(var.tensor)
+        if len(readers) != 1 or readers[0].op not in STATE_INPUTS:
+            continue
+        node = readers[0]
+        pairs = zip(STATE_INPUTS[node.op], node.outputs[1:], strict=True)
+        if (var.tensor, var.next) in ((node.inputs[i], out) for i, out in pairs):
+            found.append(var)
+    return tuple(found)
+
+
+def check_state_outputs(graph: Graph) -> list[str]:
+    """Reasons why the next state of an lstm or svdf can't stay inside its node."""
+    inside = {v.next for v in node_states(graph)}
+    reasons = []
+    for node in graph.nodes:
+        for name in node.outputs[1:] if node.op in STATE_INPUTS else ():
+            used = bool(graph.consumers(name)) or name in graph.outputs
+            other = any(s.next == name for s in graph.state) and name not in inside
+            if used or other:
+                reasons.append(
+                    f"{node.op} '{node.name}': its state '{name}' is used elsewhere; .tflite "
+                    "keeps it inside the layer"
+                )
+    for var in node_states(graph):
+        if not starts_at_zero(graph.tensors[var.tensor], var.initial):
+            reasons.append(f"state '{var.name}' does not start at 0, as .tflite's variables do")
+    return reasons
+
+
+def starts_at_zero(tensor: Tensor, initial: Any) -> bool:
+    zero = 0 if tensor.quant is None else tensor.zero_point
+    return bool(np.all(initial == zero))
+
+
+def _state_input(site: Site, i: int) -> int:
+    """The variable tensor of a state; a constant one gets a variable, which starts at 0 like it.
+
+    Its runtime keeps it from call to call: reset it where sequences shall start afresh.
+    """
+    state = site.call.input(i)
+    if state.data is None:
+        return site.inputs[i]
+    if not starts_at_zero(state, state.data):
+        raise UnsupportedModel(
+            f"{site.call.op} '{site.call.name}': its first state is not 0; .tflite's variables "
+            "start at 0"
+        )
+    return site.sub.variable(f"{site.call.name}/state_{i}", state)
+
+
+def write_lstm(site: Site) -> None:
+    a, ins = site.call.attrs, site.inputs
+    options = schema.UnidirectionalSequenceLSTMOptionsT(
+        fusedActivationFunction=schema.ActivationFunctionType.TANH,
+        cellClip=a.cell_clip,
+        projClip=0.0,
+        timeMajor=a.time_major,
+    )
+    state = (_state_input(site, lstm.HIDDEN), _state_input(site, lstm.CELL))
+    # No peepholes after the weights, no projection before the state, no layer norm behind it.
+    inputs = (*ins[:9], *(-1,) * 3, *ins[9:13], *(-1,) * 2, *state, *(-1,) * 4)
+    version = 3 if site.is_int8 else 1
+    site.sub.operator("UNIDIRECTIONAL_SEQUENCE_LSTM", version, options, inputs, site.outputs[:1])
+
+
+def write_svdf(site: Site) -> None:
+    a = site.call.attrs
+    options = schema.SVDFOptionsT(rank=a.rank, fusedActivationFunction=ACTIVATIONS[a.activation])
+    inputs = (*site.inputs[:4], _state_input(site, svdf.STATE))
+    site.sub.operator("SVDF", 3 if site.is_int8 else 1, options, inputs, site.outputs[:1])
+
+
+MORE_WRITERS: dict[str, Writer] = {
+    "sum": _reducer("SUM"),
+    "reduce_max": _reducer("REDUCE_MAX"),
+    "reduce_min": _reducer("REDUCE_MIN"),
+    "arg_max": _arg("ARG_MAX", "ArgMaxOptionsT"),
+    "arg_min": _arg("ARG_MIN", "ArgMinOptionsT"),
+    "cast": write_cast,
+    "resize_nearest": _resize("RESIZE_NEAREST_NEIGHBOR", "ResizeNearestNeighborOptionsT"),
+    "resize_bilinear": _resize("RESIZE_BILINEAR", "ResizeBilinearOptionsT"),
+    "depth_to_space": _blocks("DEPTH_TO_SPACE", "DepthToSpaceOptionsT"),
+    "space_to_depth": _blocks("SPACE_TO_DEPTH", "SpaceToDepthOptionsT"),
+    "gather": write_gather,
+    "batch_matmul": write_batch_matmul,
+    "transpose_conv2d": write_transpose_conv2d,
+    "squared_difference": _plain("SQUARED_DIFFERENCE", "SquaredDifferenceOptionsT"),
+    "l2_normalization": _plain("L2_NORMALIZATION", "L2NormOptionsT"),
+    "log_softmax": _plain("LOG_SOFTMAX", "LogSoftmaxOptionsT"),
+    "lstm": write_lstm,
+    "svdf": write_svdf,
+    "exp": _plain("EXP", "ExpOptionsT"),
+    "elu": _plain("ELU", None, 1),
+    "gelu": write_gelu,
+    "sqrt": _float_only("SQRT", None, "RELU"),
+    "square": _float_only("SQUARE", "SquareOptionsT"),
+    "rsqrt": _plain("RSQRT", None),
+    "abs": _plain("ABS", "AbsOptionsT"),
+    "neg": _float_only("NEG", "NegOptionsT"),
+}

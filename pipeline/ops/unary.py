@@ -1,0 +1,184 @@
+"""Ops of one value in and one out: int8 by a table of 256 entries, whose rule each op states."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinsmith.pipeline import numerics
+from tinsmith.pipeline.graph import Array, DType
+from tinsmith.pipeline.ops.fixedpoint import inverse_square_root
+from tinsmith.pipeline.ops.op import OpCall, OpDef, Oracle, TensorSpec, Values
+
+Reals = NDArray[np.float64]
+Function = Callable[[OpCall, Reals], Reals]
+
+RSQRT_SHIFT = 20  # fraction bits of the reciprocal root before it is scaled to the output
+
+
+@dataclass(frozen=True)
+class GeluAttrs:
+    """approximate: by tanh, instead of the error function."""
+
+    approximate: bool = False
+
+
+def infer(call: OpCall) -> tuple[TensorSpec, ...]:
+    return (TensorSpec(call.input(0).shape, call.input(0).dtype),)
+
+
+def accepts(call: OpCall) -> tuple[str, ...]:
+    kinds = (call.input(0).dtype, call.output.dtype)
+    if kinds not in ((DType.INT8,) * 2, (DType.FLOAT32,) * 2):
+        return (f"{kinds[0].value} to {kinds[1].value}; allowed: int8 to int8, float32",)
+    return ()
+
+
+def _elu(call: OpCall, x: Reals) -> Reals:
+    return np.where(x < 0, np.expm1(np.minimum(x, 0)), x)
+
+
+def _gelu(call: OpCall, x: Reals) -> Reals:
+    if call.attrs.approximate:
+        return 0.5 * x * (1.0 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    # erfc keeps the digits of the small values far below zero.
+    erfc = np.array([math.erfc(-v / math.sqrt(2)) for v in x.reshape(-1)]).reshape(x.shape)
+    return 0.5 * x * erfc
+
+
+def _sqrt(call: OpCall, x: Reals) -> Reals:
+    """Below zero the result is that of zero: integers have no NaN."""
+    return np.sqrt(np.maximum(x, 0.0))
+
+
+def _square(call: OpCall, x: Reals) -> Reals:
+    return x * x
+
+
+def _neg(call: OpCall, x: Reals) -> Reals:
+    return -x
+
+
+def _float_runner(function: Function) -> Callable[[OpCall, Values], tuple[Array, ...]]:
+    def run(call: OpCall, values: Values) -> tuple[Array, ...]:
+        assert values[0] is not None
+        with np.errstate(over="ignore", divide="ignore"):
+            return (function(call, values[0].astype(np.float64)).astype(np.float32),)
+
+    return run
+
+
+def _table_runner(function: Function) -> Callable[[OpCall, Values], tuple[Array, ...]]:
+    """TFLite's LUTPopulate: the real function of every value, rounded to the output's scale.
+
+    All in float32: scale * (q - zero point), the function, times 1 / output scale, rounded with
+    ties away from zero. The function itself is correctly rounded, as a C library's mostly is.
+    """
+
+    def run(call: OpCall, values: Values) -> tuple[Array, ...]:
+        result = _results(call, function)
+        inverse = np.float32(1.0) / np.float32(call.output.scale)
+        with np.errstate(over="ignore"):
+            scaled = (result * inverse).astype(np.float64)
+        rounded = np.copysign(np.floor(np.abs(scaled) + 0.5), scaled) + call.output.zero_point
+        return _looked_up(np.clip(rounded, -128, 127), values)
+
+    return run
+
+
+def _between_runner(function: Function) -> Callable[[OpCall, Values], tuple[Array, ...]]:
+    """For ops that no runtime has in int8: what dequantize, float op and quantize give."""
+
+    def run(call: OpCall, values: Values) -> tuple[Array, ...]:
+        assert call.output.quant is not None
+        result = _results(call, function)
+        return _looked_up(numerics.quantize_array(result, call.output.quant, DType.INT8), values)
+
+    return run
+
+
+def _results(call: OpCall, function: Function) -> NDArray[np.float32]:
+    """The function of the 256 input values, from -128 on, in float32."""
+    x = call.input(0)
+    real = np.float32(x.scale) * (np.arange(-128, 128) - x.zero_point).astype(np.float32)
+    with np.errstate(over="ignore", divide="ignore"):
+        return function(call, real.astype(np.float64)).astype(np.float32)
+
+
+def _looked_up(table: Array, values: Values) -> tuple[Array, ...]:
+    assert values[0] is not None
+    return (table.astype(np.int8)[values[0].astype(np.int64) + 128],)
+
+
+def _abs_int(call: OpCall, values: Values) -> tuple[Array, ...]:
+    """TFLM's AbsEvalQuantized: rescaled only where the scales differ, by their float32 quotient."""
+    x, y = call.input(0), call.output
+    assert values[0] is not None
+    magnitude = np.abs(values[0].astype(np.int64) - x.zero_point)
+    if x.scale != y.scale:
+        m = numerics.quantize_multiplier(float(np.float32(x.scale) / np.float32(y.scale)))
+        magnitude = numerics.requantize(magnitude, m.m, m.shift)
+    return (np.clip(magnitude + y.zero_point, -128, 127).astype(np.int8),)
+
+
+def _rsqrt_int(call: OpCall, values: Values) -> tuple[Array, ...]:
+    """TFLM's RsqrtEvalQuantized; what is not above zero gives the largest output."""
+    x, y = call.input(0), call.output
+    assert values[0] is not None
+    root = float(np.sqrt(np.float32(x.scale)) * np.float32(y.scale))
+    m = numerics.quantize_multiplier(1.0 / root)
+    value = np.arange(-128, 128) - x.zero_point
+    table = np.full(256, 127, np.int64)
+    for i in np.flatnonzero(value > 0):
+        inverse = inverse_square_root(int(value[i]))
+        data = numerics.requantize(1, inverse.m, inverse.shift + RSQRT_SHIFT)
+        table[i] = numerics.requantize(data, m.m, m.shift - RSQRT_SHIFT) + y.zero_point
+    return (np.clip(table, -128, 127).astype(np.int8)[values[0].astype(np.int64) + 128],)
+
+
+def _rsqrt(call: OpCall, x: Reals) -> Reals:
+    return np.where(x > 0, 1.0 / np.sqrt(np.maximum(x, 1e-300)), np.inf)
+
+
+def _finite_rsqrt(call: OpCall, x: Reals) -> Reals:
+    """In float, what is not above zero counts as the smallest number that is."""
+    return _rsqrt(call, np.maximum(x, float(np.finfo(np.float32).tiny)))
+
+
+def _unary(
+    name: str,
+    title: str,
+    function: Function,
+    *,
+    run_int: Callable[[OpCall, Values], tuple[Array, ...]] | None = None,
+    attrs: type | None = None,
+    oracle: Oracle = Oracle.TFLM,
+) -> OpDef:
+    options = {} if attrs is None else {"attrs": attrs}
+    return OpDef(
+        name=name,
+        title=title,
+        infer=infer,
+        run_float=_float_runner(function),
+        run_int=run_int or _table_runner(function),
+        oracle=oracle,
+        accepts=accepts,
+        **options,
+    )
+
+
+EXP = _unary("exp", "e^x", lambda call, x: np.exp(x), oracle=Oracle.REF)
+ELU = _unary("elu", "x, or e^x - 1 below zero", _elu)
+GELU = _unary("gelu", "x times the normal distribution of x", _gelu, attrs=GeluAttrs,
+              oracle=Oracle.REF)  # fmt: skip
+SQRT = _unary("sqrt", "square root", _sqrt, run_int=_between_runner(_sqrt))
+SQUARE = _unary("square", "x * x", _square, run_int=_between_runner(_square))
+RSQRT = _unary("rsqrt", "1 / square root", _finite_rsqrt, run_int=_rsqrt_int)
+ABS = _unary("abs", "magnitude", lambda call, x: np.abs(x), run_int=_abs_int)
+NEG = _unary("neg", "-x", _neg, run_int=_between_runner(_neg))
+
+UNARY = (EXP, ELU, GELU, SQRT, SQUARE, RSQRT, ABS, NEG)
