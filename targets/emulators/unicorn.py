@@ -26,6 +26,12 @@ from unicorn.unicorn_py3.unicorn import Uc, UcError
 from tinsmith.pipeline.errors import DeviceSilent
 from tinsmith.targets.emulators.alignment import must_be_aligned, new_watch
 from tinsmith.targets.emulators.histogram import count_instructions, new_histogram
+from tinsmith.targets.emulators.memory_map import (
+    PAGE_BYTES,
+    memory_map_of,
+    place,
+    what_lies_at,
+)
 from tinsmith.targets.emulators.runner import Block, Count, Result, Sample, check_sample
 from tinsmith.targets.emulators.watchdog import Watchdog
 from tinsmith.targets.harness import EMULATED_LAYOUT, TRACE_SYMBOL, MemoryLayout
@@ -33,7 +39,6 @@ from tinsmith.targets.image import Elf, Image
 from tinsmith.targets.isa import instruction_at
 from tinsmith.targets.target import Target
 
-_PAGE = 4096
 _PAINT = 0xA5
 _FAULTS_SHOWN = 8
 _EXIT = 0x0F00_0000  # where calls return to: mapped, never executed
@@ -54,9 +59,9 @@ class UnicornRunner:
     ) -> None:
         self._interface = image.interface
         self._target = target
-        self._layout = layout
         self._timeout_seconds = timeout_seconds
         self._elf = Elf(image.path)
+        self._map = memory_map_of(self._elf, layout, target.pointer_bytes)
         self._thumb = target.kind == "cortex-m"
         self._fault: tuple[int, int, int] | None = None
         self._failed = False
@@ -113,24 +118,20 @@ class UnicornRunner:
         if self._thumb:
             uc = Uc(UC_ARCH_ARM, UC_MODE_THUMB | UC_MODE_MCLASS)
             uc.ctl_set_cpu_model(getattr(arm_const, model))
-            uc.mem_map(_SYSTEM, _PAGE)
+            uc.mem_map(_SYSTEM, PAGE_BYTES)
         else:
             uc = Uc(UC_ARCH_ARM64, UC_MODE_ARM)
             uc.ctl_set_cpu_model(getattr(arm64_const, model))
-        layout, elf = self._layout, self._elf
-        flash_bytes = max(start + len(data) for start, data in elf.segments) - layout.flash
-        uc.mem_map(layout.flash, _pages(flash_bytes), UC_PROT_READ | UC_PROT_EXEC)
-        for start, data in elf.segments:
+        layout, memory = self._map.layout, self._map
+        uc.mem_map(layout.flash, memory.flash_bytes, UC_PROT_READ | UC_PROT_EXEC)
+        for start, data in self._elf.segments:
             uc.mem_write(start, data)
         read_write = UC_PROT_READ | UC_PROT_WRITE
-        data_bytes = elf.address_of("tinsmith_h_bss_end") - layout.data
-        self._data_bytes = _pages(data_bytes)
-        if data_bytes:
-            uc.mem_map(layout.data, self._data_bytes, read_write)
-        self._pool_bytes = elf.word_at("tinsmith_h_pool_bytes")
-        uc.mem_map(layout.pool, self._pool_bytes, read_write)
-        uc.mem_map(layout.stack_top - layout.stack_bytes, layout.stack_bytes, read_write)
-        uc.mem_map(_EXIT, _PAGE, UC_PROT_ALL)
+        if memory.data_bytes:
+            uc.mem_map(layout.data, memory.data_bytes, read_write)
+        uc.mem_map(layout.pool, memory.pool_bytes, read_write)
+        uc.mem_map(memory.stack_bottom, layout.stack_bytes, read_write)
+        uc.mem_map(_EXIT, PAGE_BYTES, UC_PROT_ALL)
         return uc
 
     def _boot(self) -> None:
@@ -138,9 +139,7 @@ class UnicornRunner:
         elf = self._elf
         ready = elf.address_of("tinsmith_h_ready")
         self._start(elf.address_of("tinsmith_h_start"), ready, "start-up")
-        self._context = elf.word_at("tinsmith_h_context", self._target.pointer_bytes)
-        self._slack = bytes([_PAINT]) * (self._context - self._layout.pool)
-        self._uc.mem_write(self._layout.pool, bytes([_PAINT]) * self._pool_bytes)
+        self._uc.mem_write(self._map.layout.pool, bytes([_PAINT]) * self._map.pool_bytes)
         self._call("tinsmith_h_init", (), "initialization")
         inputs, outputs = self._interface.inputs, self._interface.outputs
         self._inputs = [
@@ -156,7 +155,7 @@ class UnicornRunner:
             ("output", self._outputs, outputs),
         ):
             for i, (address, size) in enumerate(zip(addresses, sizes, strict=True)):
-                if not self._context <= address <= self._layout.pool + self._pool_bytes - size:
+                if not self._map.context <= address <= self._map.pool_end - size:
                     raise DeviceSilent(
                         f"{self._name}: {what} {i} is at {address:#x}, outside the context"
                     )
@@ -184,18 +183,17 @@ class UnicornRunner:
     def _run_once(self, counted: bool, where: str) -> tuple[int | None, int | None]:
         function = f"{self._interface.name}_run"
         if not counted:
-            self._check_status(self._call(function, (self._context,), where), where)
+            self._check_status(self._call(function, (self._map.context,), where), where)
             return None, None
-        layout = self._layout
-        low = layout.stack_top - layout.stack_bytes
-        self._uc.mem_write(low, bytes([_PAINT]) * layout.stack_bytes)
+        low, stack_bytes = self._map.stack_bottom, self._map.layout.stack_bytes
+        self._uc.mem_write(low, bytes([_PAINT]) * stack_bytes)
         self._histogram.attach()
         try:
-            status = self._call(function, (self._context,), where)
+            status = self._call(function, (self._map.context,), where)
         finally:
             self._histogram.detach()
         self._check_status(status, where)
-        stack = bytes(self._uc.mem_read(low, layout.stack_bytes))
+        stack = bytes(self._uc.mem_read(low, stack_bytes))
         self.blocks = self._histogram.blocks()
         instructions = count_instructions(self.blocks, self._code, self._first, thumb=self._thumb)
         return instructions, len(stack.lstrip(bytes([_PAINT])))
@@ -214,8 +212,8 @@ class UnicornRunner:
             instruction = instruction_at(self._elf, self._target, pc)
             if must_be_aligned(self._target.cpu, instruction.name):
                 faults.append(
-                    f"\n  {self._place(pc)}: {instruction.text} accesses {size} bytes at "
-                    f"{address:#x} ({self._what_lies_at(address)})"
+                    f"\n  {place(self._map, pc)}: {instruction.text} accesses {size} bytes at "
+                    f"{address:#x} ({what_lies_at(self._map, address)})"
                 )
         if faults:
             raise DeviceSilent(
@@ -229,8 +227,8 @@ class UnicornRunner:
             raise DeviceSilent(f"{self._name}, {where}: {self._interface.name}_run gave {code}")
 
     def _check_canary(self, where: str) -> None:
-        slack = bytes(self._uc.mem_read(self._layout.pool, len(self._slack)))
-        if slack != self._slack:
+        slack = bytes(self._uc.mem_read(self._map.layout.pool, self._map.slack_bytes))
+        if slack.strip(bytes([_PAINT])):
             last = max(i for i, byte in enumerate(slack) if byte != _PAINT)
             raise DeviceSilent(
                 f"{self._name}, {where}: a byte {len(slack) - last} bytes before the context "
@@ -257,7 +255,7 @@ class UnicornRunner:
         """Emulate from an address until another; DeviceSilent where it does not get there."""
         uc = self._uc
         sp = arm_const.UC_ARM_REG_SP if self._thumb else arm64_const.UC_ARM64_REG_SP
-        uc.reg_write(sp, self._layout.stack_top)
+        uc.reg_write(sp, self._map.layout.stack_top)
         if self._thumb and self._failed:
             # It may have been stopped within an IT block: no condition holds for what comes now.
             uc.reg_write(arm_const.UC_ARM_REG_XPSR, _XPSR_THUMB)
@@ -273,7 +271,7 @@ class UnicornRunner:
         pc = self._pc()
         if pc != until:
             raise DeviceSilent(
-                f"{self._name}, {where}: still in {self._place(pc)} after "
+                f"{self._name}, {where}: still in {place(self._map, pc)} after "
                 f"{self._timeout_seconds:g} seconds"
             )
         self._failed = False
@@ -299,9 +297,9 @@ class UnicornRunner:
         return f"model '{self._interface.name}' on {self._target.name}"
 
     def _describe(self, error: UcError) -> str:
-        place = self._place(self._pc())
+        here = place(self._map, self._pc())
         if self._fault is None:
-            return f"{error} in {place}"
+            return f"{error} in {here}"
         access, address, size = self._fault
         verb = {
             unicorn.UC_MEM_WRITE_UNMAPPED: "write of",
@@ -309,41 +307,9 @@ class UnicornRunner:
             unicorn.UC_MEM_READ_UNMAPPED: "read of",
             unicorn.UC_MEM_READ_PROT: "read of",
         }.get(access)
+        there = f"{address:#x} ({what_lies_at(self._map, address)})"
         if verb is not None:
-            return f"{verb} {size} bytes at {address:#x} ({self._what_lies_at(address)}) in {place}"
+            return f"{verb} {size} bytes at {there} in {here}"
         register = arm_const.UC_ARM_REG_LR if self._thumb else arm64_const.UC_ARM64_REG_LR
-        caller = self._place(int(self._uc.reg_read(register)) & ~1)
-        return (
-            f"jump to {address:#x} ({self._what_lies_at(address)}); the link register is {caller}"
-        )
-
-    def _place(self, pc: int) -> str:
-        symbol = self._elf.symbol_at(pc)
-        return f"{pc:#x}" if symbol is None else f"{symbol.name}+{pc - symbol.address:#x}"
-
-    def _what_lies_at(self, address: int) -> str:
-        layout = self._layout
-        pool_end = layout.pool + self._pool_bytes
-        if self._context <= address < pool_end:
-            return f"byte {address - self._context} of the context"
-        if pool_end <= address < pool_end + (1 << 24):
-            return f"{address - pool_end} bytes past the end of the context"
-        if layout.pool - (1 << 24) <= address < layout.pool:
-            return f"{self._context - address} bytes before the context"
-        low = layout.stack_top - layout.stack_bytes
-        if low - (1 << 20) <= address < low:
-            return f"below the stack of {layout.stack_bytes} bytes"
-        if address >= layout.stack_top and address < layout.stack_top + (1 << 20):
-            return "above the stack"
-        if address < _PAGE:
-            return "a null pointer"
-        symbol = self._elf.symbol_at(address)
-        if symbol is not None:
-            return f"{symbol.name}+{address - symbol.address:#x}, which is read-only"
-        if layout.data <= address < layout.data + self._data_bytes + (1 << 20):
-            return "past the model's variables"
-        return "nothing lies there"
-
-
-def _pages(size: int) -> int:
-    return (size + _PAGE - 1) & ~(_PAGE - 1)
+        caller = place(self._map, int(self._uc.reg_read(register)) & ~1)
+        return f"jump to {there}; the link register is {caller}"
