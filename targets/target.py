@@ -37,9 +37,10 @@ class Region:
     def __post_init__(self) -> None:
         if self.kind not in ("flash", "ram"):
             raise ConfigError(f"region '{self.name}': kind {self.kind!r}; allowed: 'flash', 'ram'")
-        if self.bytes <= 0 or self.start < 0:
+        whole = isinstance(self.bytes, int) and isinstance(self.start, int)
+        if not whole or self.bytes <= 0 or self.start < 0:
             raise ConfigError(
-                f"region '{self.name}': start {self.start} and bytes {self.bytes} are not a memory"
+                f"region '{self.name}': start {self.start!r} and bytes {self.bytes!r} are not a memory"
             )
 
 

@@ -129,6 +129,11 @@ def test_a_target_without_a_name_or_portable_kernels_is_refused() -> None:
             "start = 0\nbytes = 0\n",
             "are not a memory",
         ),
+        (
+            "title = 'x'\ncore = 'cortex-m4'\n[[regions]]\nname = 'r'\nkind = 'ram'\n"
+            "start = 'low'\nbytes = 1\n",
+            "start 'low' and bytes 1 are not a memory",
+        ),
     ],
 )
 def test_a_wrong_board_file_says_what_is_wrong(tmp_path: Path, text: str, message: str) -> None:
