@@ -40,7 +40,8 @@ class Region:
         whole = isinstance(self.bytes, int) and isinstance(self.start, int)
         if not whole or self.bytes <= 0 or self.start < 0:
             raise ConfigError(
-                f"region '{self.name}': start {self.start!r} and bytes {self.bytes!r} are not a memory"
+                f"region '{self.name}': start {self.start!r} and bytes {self.bytes!r} "
+                "are not a memory"
             )
 
 
