@@ -145,9 +145,9 @@ def _run_epoch(
     network.train()
     total = len(samples.y_train)
     batches = max(1, total // recipe.batch)
-    order = torch.randperm(total, generator=generator)
+    order = torch.randperm(total, generator=generator)[: batches * recipe.batch]
     sum_of_losses = 0.0
-    for place, chosen in enumerate(order[: batches * recipe.batch].split(recipe.batch)):
+    for place, chosen in enumerate(torch.split(order, recipe.batch)):
         step, steps = index * batches + place, recipe.epochs * batches
         rate = learning_rate(step, steps, recipe.learning_rate)
         for group in optimizer.param_groups:

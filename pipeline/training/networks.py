@@ -91,7 +91,7 @@ def cost(network: nn.Module, sample: Tensor) -> Cost:
         if isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Linear)):
 
             def count(layer: nn.Module, _: Any, output: Tensor, name: str = name) -> None:
-                taps = layer.weight[0].numel()  # type: ignore[index, operator]
+                taps = layer.weight[0].numel()  # type: ignore[index]
                 macs[name] = macs.get(name, 0) + output.numel() * int(taps)
 
             hooks.append(layer.register_forward_hook(count))

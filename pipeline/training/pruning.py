@@ -130,7 +130,7 @@ def _is_out(member: Any) -> bool:
     layer = member.dep.target.module
     if getattr(layer, "groups", 1) > 1 or not isinstance(layer, (nn.Conv2d, nn.Linear)):
         return True
-    return member.dep.handler.__name__ == "prune_out_channels"
+    return bool(member.dep.handler.__name__ == "prune_out_channels")
 
 
 def _producers(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -154,7 +154,7 @@ def _last_producer(network: nn.Module, sample: Tensor) -> nn.Module:
 
 
 def _width(layer: nn.Module) -> int:
-    return int(layer.weight.shape[0])  # type: ignore[union-attr, index]
+    return int(layer.weight.shape[0])  # type: ignore[index]
 
 
 def _torch_pruning() -> Any:
