@@ -180,16 +180,35 @@ class Context:
         dtype: DType | None = None,
     ) -> str:
         """Adds a node with one output; `node` and `out` are wishes for their names."""
+        (name,) = self.emit_multi(
+            op, inputs, attrs, node=node, outs=(out,), quant=quant, dtype=dtype
+        )
+        return name
+
+    def emit_multi(
+        self,
+        op: str,
+        inputs: Sequence[str],
+        attrs: Any = NO_ATTRS,
+        *,
+        node: str,
+        outs: Sequence[str],
+        quant: QuantParams | None = None,
+        dtype: DType | None = None,
+    ) -> tuple[str, ...]:
+        """Adds a node with as many outputs as the op has; outs: wishes, empty for unused ones."""
         label = self._fresh_node(node)
         ins = tuple(self.builder.tensors[i] if i else None for i in inputs)
-        (spec,) = OPS[op].infer(OpCall(label, attrs, ins, ()))
-        shape = check_shape(f"{op} '{label}': its output", spec.shape)
-        if 0 in shape:
-            raise ModelError(f"{op} '{label}': its output has the empty shape {list(shape)}")
-        tensor = Tensor(self.builder.fresh(out), shape, dtype or spec.dtype, quant)
-        self.builder.add_tensor(tensor)
-        self.builder.nodes.append(Node(label, op, tuple(inputs), (tensor.name,), attrs))
-        return tensor.name
+        names = []
+        for i, spec in enumerate(OPS[op].infer(OpCall(label, attrs, ins, ()))):
+            shape = check_shape(f"{op} '{label}': its output", spec.shape)
+            if 0 in shape:
+                raise ModelError(f"{op} '{label}': its output has the empty shape {list(shape)}")
+            wish = outs[i] if i < len(outs) and outs[i] else f"{label}_out{i}"
+            tensor = Tensor(self.builder.fresh(wish), shape, dtype or spec.dtype, quant)
+            names.append(self.builder.add_tensor(tensor))
+        self.builder.nodes.append(Node(label, op, tuple(inputs), tuple(names), attrs))
+        return tuple(names)
 
     def _fresh_node(self, wish: str) -> str:
         name, count = wish, 1

@@ -1,83 +1,82 @@
-"""ONNX ops that work element by element, and reductions."""
+"""ONNX ops of two and more tensors, element by element."""
 
 from __future__ import annotations
 
-import math
+from typing import Any
 
-from tinsmith.pipeline.frontends.onnx_context import Context, Refused, Value, positive_axis
+import numpy as np
+
+from tinsmith.pipeline.frontends.onnx_context import Context, Refused, Value, parameter_of
 from tinsmith.pipeline.frontends.onnx_file import OnnxNode
+from tinsmith.pipeline.graph import NO_ATTRS
 from tinsmith.pipeline.ops.add import AddAttrs
-from tinsmith.pipeline.ops.mean import ReduceAttrs
-from tinsmith.pipeline.ops.softmax import SoftmaxAttrs
+from tinsmith.pipeline.ops.mul import MulAttrs
 
 
-def relu(ctx: Context, node: OnnxNode) -> Value:
-    return ctx.emit("relu", [ctx.data(node)], node=node.name, out=node.outputs[0])
-
-
-# What a Clip between two bounds is in this IR.
-CLIPS: dict[tuple[float, float], str] = {(0.0, 6.0): "relu6", (0.0, math.inf): "relu"}
-FLOAT32_MAX = 3.4028234e38
-
-
-def clip(ctx: Context, node: OnnxNode) -> Value:
-    low = ctx.scalar(node, 1, -math.inf, "lower bound")
-    high = ctx.scalar(node, 2, math.inf, "upper bound")
-    # Exporters write an open bound as the largest float32.
-    low = -math.inf if low <= -FLOAT32_MAX else low
-    high = math.inf if high >= FLOAT32_MAX else high
-    if (low, high) == (-math.inf, math.inf):
-        return ctx.value(node, 0)
-    if (low, high) not in CLIPS:
-        allowed = ", ".join(f"{a:g} to {b:g}" for a, b in CLIPS)
-        raise Refused(f"it clips to {low:g} to {high:g}", f"use one of the bounds {allowed}")
-    op = CLIPS[low, high]
-    return ctx.emit(op, [ctx.data(node)], node=node.name, out=node.outputs[0])
+def _emit(ctx: Context, node: OnnxNode, op: str, inputs: list[str], attrs: Any = NO_ATTRS) -> str:
+    return ctx.emit(op, inputs, attrs, node=node.name, out=node.outputs[0])
 
 
 def add(ctx: Context, node: OnnxNode) -> Value:
-    inputs = [ctx.data(node, 0), ctx.data(node, 1)]
-    return ctx.emit("add", inputs, AddAttrs(), node=node.name, out=node.outputs[0])
+    return _emit(ctx, node, "add", [ctx.data(node, 0), ctx.data(node, 1)], AddAttrs())
 
 
-def softmax(ctx: Context, node: OnnxNode) -> Value:
-    x = ctx.data(node)
-    rank = len(ctx.shape(x))
-    axis = positive_axis(f"Softmax '{node.name}'", int(node.attrs.get("axis", -1)), rank)
-    # The axis goes last and comes back to where it was.
-    perm = [i for i in range(rank) if i != axis] + [axis]
-    back = [perm.index(i) for i in range(rank)]
-    x = ctx.transpose(x, perm) if axis != rank - 1 else x
-    y = ctx.emit("softmax", [x], SoftmaxAttrs(), node=node.name, out=node.outputs[0])
-    return ctx.transpose(y, back) if axis != rank - 1 else y
+def mul(ctx: Context, node: OnnxNode) -> Value:
+    return _emit(ctx, node, "mul", [ctx.data(node, 0), ctx.data(node, 1)], MulAttrs())
 
 
-def reduce_mean(ctx: Context, node: OnnxNode) -> Value:
-    return _reduce(ctx, node, "mean")
+def sub(ctx: Context, node: OnnxNode) -> Value:
+    """A constant that is taken away is one that is added, which can become a bias."""
+    value = ctx.value(node, 1)
+    if isinstance(value, str):
+        return _emit(ctx, node, "sub", [ctx.data(node, 0), value], AddAttrs())
+    negative = ctx.constant(f"{node.inputs[1]}_negative", -parameter_of(value).values)
+    return _emit(ctx, node, "add", [ctx.data(node, 0), negative], AddAttrs())
 
 
-def _reduce(ctx: Context, node: OnnxNode, op: str) -> Value:
-    x = ctx.data(node)
-    rank = len(ctx.shape(x))
-    given = node.attrs.get("axes")  # an input since opset 18
-    if node.has_input(1):
-        given = ctx.integers(node, 1, "axes")
-    if not given and int(node.attrs.get("noop_with_empty_axes", 0)):
-        return x
-    label = f"{node.op} '{node.name}'"
-    axes = {positive_axis(label, int(a), rank) for a in given or range(rank)}
-    attrs = ReduceAttrs(tuple(sorted(axes)), bool(int(node.attrs.get("keepdims", 1))))
-    return ctx.emit(op, [x], attrs, node=node.name, out=node.outputs[0])
+def div(ctx: Context, node: OnnxNode) -> Value:
+    """By a constant: a product with its reciprocal."""
+    value = ctx.value(node, 1)
+    if isinstance(value, str):
+        raise Refused("it divides by a computed tensor", "divide by a constant")
+    divisor = parameter_of(value).values
+    if np.any(divisor == 0):
+        raise Refused("it divides by zero", "divide by a constant other than 0")
+    inverse = ctx.constant(
+        f"{node.inputs[1]}_inverse", (np.float32(1) / divisor).astype(np.float32)
+    )
+    return _emit(ctx, node, "mul", [ctx.data(node, 0), inverse], MulAttrs())
 
 
-def global_average_pool(ctx: Context, node: OnnxNode) -> Value:
-    return average_of_image(ctx, node, ctx.data(node))
+# What a power with a constant exponent is.
+POWERS = {2.0: "square", 0.5: "sqrt", -0.5: "rsqrt"}
 
 
-def average_of_image(ctx: Context, node: OnnxNode, x: str) -> str:
-    """The mean over all axes but the first two."""
-    rank = len(ctx.shape(x))
-    if rank < 3:
-        raise Refused(f"its input has rank {rank}", "use an input [n, c, h, w]")
-    attrs = ReduceAttrs(tuple(range(2, rank)), keep_dims=True)
-    return ctx.emit("mean", [x], attrs, node=node.name, out=node.outputs[0])
+def power(ctx: Context, node: OnnxNode) -> Value:
+    exponent = ctx.scalar(node, 1, 1.0, "exponent")
+    if exponent == 1.0:
+        return ctx.value(node, 0)
+    if exponent not in POWERS:
+        allowed = ", ".join(f"{e:g}" for e in (1.0, *POWERS))
+        raise Refused(f"its exponent is {exponent:g}", f"use one of {allowed}")
+    return _emit(ctx, node, POWERS[exponent], [ctx.data(node)])
+
+
+def minimum(ctx: Context, node: OnnxNode) -> Value:
+    return _chain(ctx, node, "minimum", NO_ATTRS)
+
+
+def maximum(ctx: Context, node: OnnxNode) -> Value:
+    return _chain(ctx, node, "maximum", NO_ATTRS)
+
+
+def total(ctx: Context, node: OnnxNode) -> Value:
+    return _chain(ctx, node, "add", AddAttrs())
+
+
+def _chain(ctx: Context, node: OnnxNode, op: str, attrs: Any) -> str:
+    """An op of two inputs over any number of them."""
+    y = ctx.data(node, 0)
+    for i in range(1, len(node.inputs)):
+        y = _emit(ctx, node, op, [y, ctx.data(node, i)], attrs)
+    return y

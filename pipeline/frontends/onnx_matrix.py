@@ -9,11 +9,14 @@ from tinsmith.pipeline.frontends.onnx_context import Context, Parameter, Refused
 from tinsmith.pipeline.frontends.onnx_file import OnnxNode
 from tinsmith.pipeline.graph import Shape
 from tinsmith.pipeline.ops.add import AddAttrs
+from tinsmith.pipeline.ops.batch_matmul import BatchMatmulAttrs
 from tinsmith.pipeline.ops.fully_connected import FullyConnectedAttrs
 
 
 def gemm(ctx: Context, node: OnnxNode) -> Value:
     """alpha * A' B' + beta * C with constant B."""
+    if isinstance(ctx.value(node, 1), str):
+        return _gemm_of_two(ctx, node)
     x = gemm_rows(ctx, node, ctx.data(node))
     weights = gemm_weights(node, ctx.parameter(node, 1, "weights (B)"))
     rows, outputs = ctx.shape(x)[0], weights.shape[0]
@@ -34,6 +37,17 @@ def gemm(ctx: Context, node: OnnxNode) -> Value:
     product = fully_connected(ctx, node, x, weights, None, names, suffix="_product")
     label = f"{node.name}_add"
     return ctx.emit("add", [product, c], AddAttrs(), node=label, out=node.outputs[0])
+
+
+def _gemm_of_two(ctx: Context, node: OnnxNode) -> Value:
+    attrs = BatchMatmulAttrs(*(bool(int(node.attrs.get(k, 0))) for k in ("transA", "transB")))
+    if float(node.attrs.get("alpha", 1.0)) != 1.0 or float(node.attrs.get("beta", 1.0)) != 1.0:
+        raise Refused("alpha or beta scales computed matrices", "use alpha 1 and beta 1")
+    y = two_computed(ctx, node, ctx.data(node, 0), ctx.data(node, 1), attrs)
+    if not node.has_input(2):
+        return y
+    label = f"{node.name}_add"
+    return ctx.emit("add", [y, ctx.data(node, 2)], AddAttrs(), node=label, out=node.outputs[0])
 
 
 def gemm_rows(ctx: Context, node: OnnxNode, x: str) -> str:
@@ -85,7 +99,23 @@ def matmul(ctx: Context, node: OnnxNode) -> Value:
         x, names = ctx.transpose(b, (1, 0)), (node.inputs[0], "")
         y = fully_connected(ctx, node, x, weights, None, names, suffix="_product")
         return ctx.transpose(y, (1, 0), node.outputs[0])
-    raise Refused("both of its inputs are computed", "multiply by a constant matrix")
+    return two_computed(ctx, node, ctx.data(node, 0), ctx.data(node, 1), BatchMatmulAttrs())
+
+
+def two_computed(ctx: Context, node: OnnxNode, a: str, b: str, attrs: BatchMatmulAttrs) -> str:
+    """A B of two activations; a vector is a matrix of one row or column for as long."""
+    shapes = [ctx.shape(a), ctx.shape(b)]
+    if len(shapes[0]) == 1:
+        a = ctx.reshape(a, (1, *shapes[0]))
+    if len(shapes[1]) == 1:
+        b = ctx.reshape(b, (*shapes[1], 1))
+    y = ctx.emit("batch_matmul", [a, b], attrs, node=node.name, out=node.outputs[0])
+    shape = list(ctx.shape(y))
+    if len(shapes[1]) == 1:
+        del shape[-1]
+    if len(shapes[0]) == 1:
+        del shape[-2 if len(shapes[1]) > 1 else -1]
+    return ctx.reshape(y, shape)
 
 
 def times_constant(ctx: Context, node: OnnxNode, x: str, b: Parameter, name: str) -> str:

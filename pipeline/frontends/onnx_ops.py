@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tinsmith.pipeline.frontends import onnx_activation as activation
 from tinsmith.pipeline.frontends import onnx_elementwise as elementwise
+from tinsmith.pipeline.frontends import onnx_image as image
 from tinsmith.pipeline.frontends import onnx_matrix as matrix
 from tinsmith.pipeline.frontends import onnx_quantized as quantized
+from tinsmith.pipeline.frontends import onnx_reduce as reduce
+from tinsmith.pipeline.frontends import onnx_select as select
 from tinsmith.pipeline.frontends import onnx_shape as shape
 from tinsmith.pipeline.frontends import onnx_window as window
 from tinsmith.pipeline.frontends.onnx_context import Context, Value
@@ -17,18 +21,45 @@ Importer = Callable[[Context, OnnxNode], Value | tuple[Value, ...]]
 
 IMPORTERS: dict[str, Importer] = {
     "Conv": window.conv,
+    "ConvTranspose": image.conv_transpose,
     "BatchNormalization": window.batch_normalization,
     "MaxPool": window.max_pool,
     "AveragePool": window.average_pool,
-    "GlobalAveragePool": elementwise.global_average_pool,
+    "GlobalAveragePool": reduce.global_average_pool,
     "GlobalMaxPool": window.global_max_pool,
+    "Resize": image.resize,
+    "DepthToSpace": image.depth_to_space,
+    "SpaceToDepth": image.space_to_depth,
     "Gemm": matrix.gemm,
     "MatMul": matrix.matmul,
-    "Relu": elementwise.relu,
-    "Clip": elementwise.clip,
+    **dict.fromkeys(activation.UNARY, activation.unary),
+    "Clip": activation.clip,
+    "LeakyRelu": activation.leaky_relu,
+    "PRelu": activation.prelu,
+    "Elu": activation.elu,
+    "Gelu": activation.gelu,
+    "HardSigmoid": activation.hard_sigmoid,
+    "Softmax": activation.softmax,
+    "LogSoftmax": activation.log_softmax,
+    "LpNormalization": activation.lp_normalization,
+    "LayerNormalization": activation.layer_normalization,
     "Add": elementwise.add,
-    "Softmax": elementwise.softmax,
-    "ReduceMean": elementwise.reduce_mean,
+    "Sub": elementwise.sub,
+    "Mul": elementwise.mul,
+    "Div": elementwise.div,
+    "Pow": elementwise.power,
+    "Min": elementwise.minimum,
+    "Max": elementwise.maximum,
+    "Sum": elementwise.total,
+    **dict.fromkeys(reduce.REDUCTIONS, reduce.reduction),
+    "ArgMax": reduce.arg_extremum("arg_max"),
+    "ArgMin": reduce.arg_extremum("arg_min"),
+    "Concat": select.concat,
+    "Split": select.split,
+    "Slice": select.slice_,
+    "Gather": select.gather,
+    "Cast": select.cast,
+    "Expand": select.expand,
     "Identity": shape.identity,
     "Dropout": shape.dropout,
     "Shape": shape.shape,
@@ -50,6 +81,11 @@ MICROSOFT_IMPORTERS: dict[str, Importer] = {
     "DequantizeLinear": quantized.dequantize_linear,
     "QGemm": quantized.qgemm,
     "QLinearAdd": quantized.qlinear_add,
+    "QLinearMul": quantized.qlinear_mul,
+    "QLinearConcat": quantized.qlinear_concat,
+    "QLinearSigmoid": quantized.qlinear_sigmoid,
+    "QLinearLeakyRelu": quantized.qlinear_leaky_relu,
+    "QLinearSoftmax": quantized.qlinear_softmax,
     "QLinearAveragePool": quantized.qlinear_average_pool,
     "QLinearGlobalAveragePool": quantized.qlinear_global_average_pool,
 }

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from tinsmith.pipeline.errors import ModelError
 from tinsmith.pipeline.frontends import onnx_matrix as matrix
+from tinsmith.pipeline.frontends.onnx_activation import along_axis
 from tinsmith.pipeline.frontends.onnx_context import (
     Context,
     Parameter,
@@ -22,11 +23,14 @@ from tinsmith.pipeline.frontends.onnx_context import (
     Value,
     positive_axis,
 )
-from tinsmith.pipeline.frontends.onnx_elementwise import average_of_image
 from tinsmith.pipeline.frontends.onnx_file import OnnxNode
+from tinsmith.pipeline.frontends.onnx_reduce import average_of_image
 from tinsmith.pipeline.frontends.onnx_window import average_pool_of, convolve
 from tinsmith.pipeline.graph import Array, DType, QuantParams, dequantize_array
 from tinsmith.pipeline.ops.add import AddAttrs
+from tinsmith.pipeline.ops.concatenation import ConcatenationAttrs
+from tinsmith.pipeline.ops.leaky_relu import LeakyReluAttrs
+from tinsmith.pipeline.ops.mul import MulAttrs
 
 UINT8_SHIFT = 128
 TYPES = {"int8": 0, "uint8": UINT8_SHIFT}
@@ -211,6 +215,39 @@ def qlinear_add(ctx: Context, node: OnnxNode) -> Value:
     inputs = [_activation(ctx, node, 0), _activation(ctx, node, 3)]
     y = ctx.emit("add", inputs, AddAttrs(), node=node.name, out=node.outputs[0])
     return _out(ctx, node, y, 6, 7)
+
+
+def qlinear_mul(ctx: Context, node: OnnxNode) -> Value:
+    inputs = [_activation(ctx, node, 0), _activation(ctx, node, 3)]
+    y = ctx.emit("mul", inputs, MulAttrs(), node=node.name, out=node.outputs[0])
+    return _out(ctx, node, y, 6, 7)
+
+
+def qlinear_concat(ctx: Context, node: OnnxNode) -> Value:
+    """The output's scale and zero point, then every input with its own."""
+    inputs = [_activation(ctx, node, i) for i in range(2, len(node.inputs), 3)]
+    rank = len(ctx.shape(inputs[0]))
+    axis = positive_axis(f"{node.op} '{node.name}'", int(node.attrs["axis"]), rank)
+    attrs = ConcatenationAttrs(axis)
+    y = ctx.emit("concatenation", inputs, attrs, node=node.name, out=node.outputs[0])
+    return _out(ctx, node, y, 0, 1)
+
+
+def qlinear_sigmoid(ctx: Context, node: OnnxNode) -> Value:
+    x = _activation(ctx, node, 0)
+    y = ctx.emit("logistic", [x], node=node.name, out=node.outputs[0])
+    return _out(ctx, node, y, 3, 4)
+
+
+def qlinear_leaky_relu(ctx: Context, node: OnnxNode) -> Value:
+    attrs = LeakyReluAttrs(float(node.attrs.get("alpha", 0.01)))
+    x = _activation(ctx, node, 0)
+    y = ctx.emit("leaky_relu", [x], attrs, node=node.name, out=node.outputs[0])
+    return _out(ctx, node, y, 3, 4)
+
+
+def qlinear_softmax(ctx: Context, node: OnnxNode) -> Value:
+    return _out(ctx, node, along_axis(ctx, node, _activation(ctx, node, 0), "softmax"), 3, 4)
 
 
 def qlinear_global_average_pool(ctx: Context, node: OnnxNode) -> Value:

@@ -2,7 +2,7 @@
 
 The front end writes a batch normalization as a depthwise 1x1 convolution, which is exact by itself;
 where a convolution or a fully connected layer feeds it, or a fully connected layer reads it, its
-scale and shift go into those weights and biases.
+scale and shift go into those weights and biases. So does a product with a constant per channel.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from tinsmith.pipeline.ops import OPS
 from tinsmith.pipeline.ops.depthwise_conv2d import DepthwiseConv2dAttrs
 from tinsmith.pipeline.passes.rewrite import Editor, apply_rules
 
-MAC_OPS = ("conv2d", "depthwise_conv2d", "fully_connected")
+MAC_OPS = ("conv2d", "depthwise_conv2d", "fully_connected", "transpose_conv2d")
 
 
 def fold_batch_norm(graph: Graph) -> Graph:
     """The same network with fewer per-channel scales."""
-    return apply_rules(graph, (_into_producer, _into_fully_connected))
+    return apply_rules(graph, (_product_into_producer, _into_producer, _into_fully_connected))
 
 
 def _is_scale(editor: Editor, node: Node) -> bool:
@@ -69,6 +69,47 @@ def _through_reshape(editor: Editor, tensor: str) -> Node | None:
     return editor.producer(x.name)
 
 
+def _product_into_producer(editor: Editor, node: Node) -> bool:
+    """(W x + b) * c is (c W) x + c b."""
+    if node.op != "mul":
+        return False
+    for data, other in (node.inputs, node.inputs[::-1]):
+        above, factor = editor.producer(data), editor.tensors[other].data
+        if above is None or above.op not in MAC_OPS or factor is None:
+            continue
+        y = editor.tensors[node.outputs[0]]
+        channels = y.shape[-1]
+        per_channel = factor.size == 1 or factor.size == factor.shape[-1] == channels
+        if (
+            y.dtype is DType.FLOAT32
+            and per_channel
+            and y.shape == editor.tensors[data].shape
+            and editor.read_once(data)
+            and above.attrs.activation is Activation.NONE
+            and _constants(editor, above)
+        ):
+            scale = np.broadcast_to(factor.reshape(-1).astype(np.float64), channels)
+            new = _scale_layer(editor, above, scale, np.zeros(channels))
+            attrs = replace(new.attrs, activation=node.attrs.activation)
+            editor.replace(new, replace(new, attrs=attrs))
+            _take_over(editor, node, new.name)
+            return True
+    return False
+
+
+def _scale_layer(
+    editor: Editor, layer: Node, scale: NDArray[np.float64], shift: NDArray[np.float64]
+) -> Node:
+    """The layer with its output times scale plus shift, each per output channel."""
+    axis = OPS[layer.op].weight_axis
+    w = editor.tensors[layer.inputs[1]].value().astype(np.float64)
+    assert axis is not None
+    shape = [1] * w.ndim
+    shape[axis] = -1
+    bias = _bias(editor, layer, scale.size) * scale + shift
+    return _set_parameters(editor, layer, w * scale.reshape(shape), bias)
+
+
 def _into_producer(editor: Editor, node: Node) -> bool:
     if not _is_scale(editor, node) or not editor.read_once(node.inputs[0]):
         return False
@@ -80,14 +121,8 @@ def _into_producer(editor: Editor, node: Node) -> bool:
         or not _constants(editor, above)
     ):
         return False
-    axis = OPS[above.op].weight_axis
-    w = editor.tensors[above.inputs[1]].value().astype(np.float64)
-    assert axis is not None
-    shape = [1] * w.ndim
-    shape[axis] = -1
     scale = editor.tensors[node.inputs[1]].value().reshape(-1).astype(np.float64)
-    bias = _bias(editor, above, scale.size) * scale + _bias(editor, node, scale.size)
-    new = _set_parameters(editor, above, w * scale.reshape(shape), bias)
+    new = _scale_layer(editor, above, scale, _bias(editor, node, scale.size))
     if new.outputs[0] == node.inputs[0]:
         editor.replace(
             new, replace(new, attrs=replace(new.attrs, activation=node.attrs.activation))

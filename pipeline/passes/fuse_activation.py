@@ -1,4 +1,4 @@
-"""Relu and Relu6 behind a layer that can clamp its output become that layer's activation."""
+"""Clamps behind a layer that can clamp its output become that layer's activation."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from dataclasses import replace
 from tinsmith.pipeline.graph import Activation, Graph, Node
 from tinsmith.pipeline.passes.rewrite import Editor, apply_rules
 
-ACTIVATIONS = {"relu": Activation.RELU, "relu6": Activation.RELU6}
+ACTIVATIONS = {a.value: a for a in Activation if a is not Activation.NONE}
 FUSING_OPS = frozenset(
-    ("conv2d", "depthwise_conv2d", "fully_connected", "add", "max_pool2d", "average_pool2d")
-)
+    (
+        "conv2d", "depthwise_conv2d", "fully_connected", "transpose_conv2d",
+        "add", "sub", "mul", "max_pool2d", "average_pool2d",
+    )
+)  # fmt: skip
 
 
 def fuse_activation(graph: Graph) -> Graph:

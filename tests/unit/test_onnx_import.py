@@ -119,6 +119,10 @@ def one(
 
 
 DW = "depthwise_conv2d"
+UNARY = [
+    ("Sigmoid", "logistic"), ("Tanh", "tanh"), ("HardSwish", "hard_swish"), ("Exp", "exp"),
+    ("Abs", "abs"), ("Neg", "neg"), ("Elu", "elu"), ("Gelu", "gelu"),
+]  # fmt: skip
 CASES = [
     conv_case("3x3 with asymmetric pads", (1, 3, 7, 8), (4, 3, 3, 3), pads=[1, 0, 2, 1]),
     conv_case("strided and dilated", (1, 3, 11, 9), (4, 3, 3, 2), strides=[2, 1], dilations=[2, 3]),
@@ -184,6 +188,57 @@ CASES = [
         {"p": ints(0, 0, 1, 2, 0, 0, 0, 1), "v": np.float32(1.5)}),
     one("of given axes", (1, 2, 3, 4), "Pad", ("pad",),
         {"p": ints(1, 2), "v": np.float32(0), "a": ints(-1)}),
+    *(one("of an image", (1, 3, 4, 5), op, (left,)) for op, left in UNARY),
+    one("of a sequence", (2, 5), "LeakyRelu", ("leaky_relu",), alpha=0.2),
+    one("per channel", (1, 3, 4, 5), "PRelu", ("prelu",), {"s": weights(3, 1, 1)}),
+    one("by tanh", (2, 5), "Gelu", ("gelu",), approximate="tanh"),
+    one("of a matrix", (2, 5), "HardSigmoid", ("mul", "add", "relu_0_to_1"), alpha=0.3),
+    one("-1 to 1", (1, 3), "Clip", ("relu_n1_to_1",), {"l": np.float32(-1), "h": np.float32(1)}),
+    one("0 to 1", (1, 3), "Clip", ("relu_0_to_1",), {"l": np.float32(0), "h": np.float32(1)}),
+    one("-0.5 to 0.3", (1, 3), "Clip", ("maximum", "minimum"),
+        {"l": np.float32(-0.5), "h": np.float32(0.3)}),
+    one("over the channels", (1, 5, 3, 4), "LogSoftmax", ("log_softmax",), axis=1),
+    one("over the channels", (1, 5, 3, 4), "LpNormalization", ("l2_normalization",), axis=1),
+    one("of rows", (2, 3, 8), "LayerNormalization",
+        ("mean", "sub", "square", "mean", "add", "rsqrt", "mul", "mul", "add"),
+        {"s": weights(8), "b": weights(8)}),
+    one("of a constant", (1, 3, 4, 5), "Sub", ("add",), {"c": weights(3, 1, 1)}),
+    one("from a constant", (1, 3, 4, 5), "Sub", ("sub",), {"c": weights(3, 1, 1)}, "cx"),
+    one("by a constant", (1, 3, 4, 5), "Mul", ("mul",), {"c": weights(5)}),
+    one("by a constant", (1, 3, 4, 5), "Div", ("mul",), {"c": weights(3, 1, 1)}),
+    one("of 2", (2, 5), "Pow", ("square",), {"e": np.float32(2)}),
+    one("of 1", (2, 5), "Pow", ("reshape",), {"e": np.float32(1)}),
+    one("of three", (2, 5), "Max", ("maximum", "maximum"), {"c": weights(5)}, "xcx"),
+    one("of one", (2, 5), "Min", ("reshape",)),
+    one("of three", (2, 5), "Sum", ("add", "add"), {"c": weights(5)}, "xcx"),
+    one("of the image axes", (1, 3, 6, 8), "ReduceSum", ("sum",), {"a": ints(2, 3)}, keepdims=0),
+    one("of the channels", (1, 3, 6, 8), "ReduceMax", ("reduce_max",), {"a": ints(1)}),
+    one("of everything", (2, 3), "ReduceMin", ("reduce_min",), keepdims=0),
+    one("of channels with a constant", (1, 3, 4, 5), "Concat", ("concatenation",),
+        {"c": weights(1, 2, 4, 5)}, "xcx", axis=1),
+    one("of some axes", (1, 6, 8, 7), "Slice", ("slice",),
+        {"b": ints(1, -1), "e": ints(5, -100), "a": ints(1, 3), "s": ints(2, -2)}),
+    one("of one channel", (1, 6, 4, 5), "Gather", ("slice", "reshape"),
+        {"i": np.int64(-2).reshape(())}, axis=1),
+    one("of channels", (1, 6, 4, 5), "Gather", ("gather",), {"i": ints(4, 0, -1)}, axis=1),
+    one("to the same type", (1, 3), "Cast", ("reshape",), to=TensorProto.FLOAT),
+    one("to the same shape", (2, 3), "Expand", ("reshape",), {"s": ints(1, 3)}),
+    one("nearest, twice as large", (1, 2, 3, 4), "Resize", ("resize_nearest",),
+        {"r": np.float32([]), "s": np.float32([1, 1, 2, 2])}, mode="nearest",
+        coordinate_transformation_mode="asymmetric", nearest_mode="floor"),
+    one("nearest, half pixel", (1, 2, 4, 6), "Resize", ("resize_nearest",),
+        {"r": np.float32([]), "s": np.float32([]), "z": ints(1, 2, 8, 3)}, mode="nearest",
+        nearest_mode="round_prefer_ceil"),
+    *(one(f"linear, {mode}", (1, 2, 3, 5), "Resize", ("resize_bilinear",),
+          {"r": np.float32([]), "s": np.float32([]), "z": ints(1, 2, 7, 8)}, mode="linear",
+          coordinate_transformation_mode=mode)
+      for mode in ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric")),
+    one("DCR", (1, 8, 2, 3), "DepthToSpace", ("depth_to_space",), blocksize=2),
+    one("CRD", (1, 8, 2, 3), "DepthToSpace", ("gather", "depth_to_space"), blocksize=2, mode="CRD"),
+    one("of blocks of 2", (1, 3, 4, 6), "SpaceToDepth", ("space_to_depth",), blocksize=2),
+    one("strided with pads", (1, 3, 4, 5), "ConvTranspose", ("transpose_conv2d",),
+        {"w": weights(3, 4, 3, 3), "b": weights(4)}, strides=[2, 2], pads=[1, 0, 1, 1],
+        output_padding=[1, 0]),
     one("of an image", (1, 3, 4, 5), "BatchNormalization", (DW,),
         {"s": weights(3), "b": weights(3), "m": weights(3), "v": np.abs(weights(3))}),
     one("of a matrix", (2, 3), "BatchNormalization", ("reshape", DW, "reshape"),
@@ -201,6 +256,40 @@ def test_two_inputs_are_added_in_nhwc():
     graph = compare(model([node("Add", "xz", "y")], {"x": (1, 3, 4, 5), "z": (1, 3, 1, 1)}))
     assert [n.op for n in graph.nodes] == ["add"]
     assert graph.tensors["z"].shape == (1, 1, 1, 3)
+
+
+def test_split_concat_and_shuffle_of_channels_need_no_transpose_in_nhwc():
+    nodes = [
+        helper.make_node("Split", ["x"], ["a", "b"], "split", axis=1, num_outputs=2),
+        node("Sigmoid", "b", "s"),
+        node("Mul", ["a", "s"], "m"),
+        node("Concat", ["m", "b"], "y", axis=1),
+    ]
+    graph = compare(model(nodes, (1, 6, 3, 4)))
+    assert [n.op for n in graph.nodes] == ["split", "logistic", "mul", "concatenation"]
+
+
+def test_attention_needs_no_transpose_of_its_keys():
+    nodes = [
+        node("MatMul", ["x", "q"], "a"),
+        node("MatMul", ["x", "k"], "b"),
+        node("Transpose", "b", "t", perm=[0, 2, 1]),
+        node("MatMul", ["a", "t"], "p"),
+        node("Softmax", "p", "w"),
+        node("MatMul", ["w", "x"], "y"),
+    ]
+    graph = compare(model(nodes, (1, 4, 6), {"q": weights(6, 3), "k": weights(6, 3)}))
+    assert count(graph, "transpose") == 0
+    assert count(graph, "batch_matmul") == 2
+
+
+def test_the_greatest_channel_of_each_pixel_is_taken_in_nhwc():
+    proto = model([node("ArgMax", "x", "i", axis=1, keepdims=0)], (1, 5, 3, 4), out=("i",))
+    graph = run_passes(read_onnx(proto), FLOAT_PASSES)
+    x = RNG.normal(size=(1, 5, 3, 4)).astype(np.float32)
+    (got,) = outputs(graph, run(graph, {"x": np.moveaxis(x, 1, -1).copy()})[0])
+    np.testing.assert_array_equal(got, x.argmax(1))
+    assert [n.op for n in graph.nodes] == ["arg_max"]
 
 
 def test_ceil_mode_leaves_out_a_window_that_starts_in_the_padding_at_the_end():
@@ -293,7 +382,7 @@ def test_everything_that_cannot_be_imported_is_listed_at_once():
     assert "NonZero 'nonzero_c'" in text
     assert "MaxPool 'maxpool_d': dilations [2, 2]; use pooling without dilation" in text
     assert "FusedConv 'fused': the op is not supported (domain com.microsoft)" in text
-    assert "supported ONNX ops: Add, AveragePool" in text
+    assert "supported ONNX ops: Abs, Add, ArgMax, ArgMin, AveragePool" in text
 
 
 REFUSED: list[tuple[str, Callable[[], onnx.ModelProto]]] = [
@@ -313,6 +402,29 @@ REFUSED: list[tuple[str, Callable[[], onnx.ModelProto]]] = [
     (r"it is in training mode; export the module after module\.eval\(\)",
      lambda: model([node("BatchNormalization", "xabcd", "y", training_mode=1)], (1, 2, 3, 3),
                    {k: np.ones(2, np.float32) for k in "abcd"})),
+    (r"its exponent is 3; use one of 1, 2, 0\.5, -0\.5",
+     lambda: model([node("Pow", "xe", "y")], (2,), {"e": np.float32(3)})),
+    (r"it divides by a computed tensor", lambda: model([node("Div", "xx", "y")], (2,))),
+    (r"it divides by zero",
+     lambda: model([node("Div", "xc", "y")], (2,), {"c": np.float32([0, 1])})),
+    (r"alpha 0\.5; use alpha 1", lambda: model([node("Elu", "x", "y", alpha=0.5)], (2,))),
+    (r"it expands \[1, 3\] to \[4, 3\]",
+     lambda: model([node("Expand", "xs", "y")], (1, 3), {"s": ints(4, 3)})),
+    (r"mode 'cubic'; resize height and width by nearest or linear",
+     lambda: model([node("Resize", ["x", "", "s"], "y", mode="cubic")], (1, 1, 4, 4),
+                   {"s": np.float32([1, 1, 2, 2])})),
+    (r"its way to choose the nearest pixel",
+     lambda: model([node("Resize", ["x", "", "s"], "y", nearest_mode="ceil")], (1, 1, 4, 4),
+                   {"s": np.float32([1, 1, 2, 2])})),
+    (r"it resizes \[1, 1, 4, 4\] to \[1, 2, 4, 4\]",
+     lambda: model([node("Resize", ["x", "", "s"], "y")], (1, 1, 4, 4),
+                   {"s": np.float32([1, 2, 1, 1])})),
+    (r"it has groups or dilation",
+     lambda: model([node("ConvTranspose", "xw", "y", group=2)], (1, 2, 4, 4),
+                   {"w": weights(2, 1, 2, 2)})),
+    (r"it casts to string", lambda: model([node("Cast", "x", "y", to=8)], (2,))),
+    (r"it selects the last of equals",
+     lambda: model([node("ArgMax", "x", "y", select_last_index=1)], (2, 3))),
     (r"rank 6; allowed: 1 to 5",
      lambda: model([node("Transpose", "x", "y")], (1, 2, 3, 2, 2, 2))),
 ]  # fmt: skip

@@ -14,6 +14,7 @@ from tinsmith.pipeline.ops.add import AddAttrs
 from tinsmith.pipeline.ops.conv2d import Conv2dAttrs
 from tinsmith.pipeline.ops.depthwise_conv2d import DepthwiseConv2dAttrs
 from tinsmith.pipeline.ops.fully_connected import FullyConnectedAttrs
+from tinsmith.pipeline.ops.mul import MulAttrs
 from tinsmith.pipeline.ops.pad import PadAttrs
 from tinsmith.pipeline.ops.pool2d import Pool2dAttrs
 from tinsmith.pipeline.ops.reshape import ReshapeAttrs
@@ -121,6 +122,16 @@ def test_a_constant_behind_a_layer_goes_into_its_bias(shape):
     graph = after(fold_bias, b.build([y]))
     assert ops(graph) == ["conv2d"]
     assert graph.nodes[0].attrs.activation is Activation.RELU
+
+
+@pytest.mark.parametrize("shape", [(), (5,), (1, 1, 1, 5)])
+def test_a_constant_factor_behind_a_layer_goes_into_its_weights(shape):
+    b = GraphBuilder("g")
+    x = b.input("x", (1, 4, 4, 3))
+    inputs = [x, b.constant("w", floats(5, 3, 3, 3)), b.constant("b", floats(5))]
+    y = b.node("conv2d", inputs, Conv2dAttrs())
+    y = b.node("mul", [y, b.constant("c", floats(*shape))], MulAttrs(Activation.RELU))
+    assert ops(after(fold_batch_norm, b.build([y]))) == ["conv2d"]
 
 
 def test_a_constant_that_differs_within_a_channel_is_no_bias():

@@ -21,7 +21,8 @@ from tinsmith.pipeline.ops.reshape import ReshapeAttrs
 from tinsmith.pipeline.ops.softmax import SoftmaxAttrs
 from tinsmith.pipeline.ops.transpose import TransposeAttrs
 from tinsmith.pipeline.passes import INT_PASSES, run_passes
-from tinsmith.pipeline.passes.layout import reshape_before_transpose, simplify_layout
+from tinsmith.pipeline.passes.layout import simplify_layout
+from tinsmith.pipeline.passes.layout_sink import reshape_before_transpose
 
 RNG = np.random.default_rng(0)
 TO_NCHW, TO_NHWC = TransposeAttrs((0, 3, 1, 2)), TransposeAttrs((0, 2, 3, 1))
