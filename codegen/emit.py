@@ -21,7 +21,7 @@ from tinsmith.codegen.program import C_TYPES, BufferView, Constant, Program, Ste
 from tinsmith.pipeline.graph import DType
 
 COLUMNS = 100
-HELPERS = ("high_multiply", "round_shift", "requantize_right", "requantize", "clamp")
+HELPERS = ("copy_run", "high_multiply", "round_shift", "requantize_right", "requantize", "clamp")
 C_KEYWORDS = frozenset(
     [
         "auto",

@@ -46,6 +46,12 @@ def quantize_multiplier(real: float) -> Multiplier:
     return Multiplier(m, shift)
 
 
+def quantize_multiplier_int16(real: float) -> tuple[int, int]:
+    """(m, exponent) with real = m * 2^(exponent - 15): DownScaleInt32ToInt16Multiplier."""
+    wide = quantize_multiplier(real)
+    return min((wide.m + (1 << 15)) >> 16, 0x7FFF), wide.shift
+
+
 def round_half_away(value: float) -> int:
     """C's round(): to the nearest integer, ties away from zero."""
     return int(math.floor(abs(value) + 0.5)) * (1 if value >= 0 else -1)
@@ -60,6 +66,12 @@ def high_multiply(a: ArrayLike, m: ArrayLike) -> Int64:
     """gemmlowp's SaturatingRoundingDoublingHighMul: (a * m + 2^30) >> 31, saturated."""
     product = np.asarray(a, np.int64) * np.asarray(m, np.int64)
     return np.minimum((product + (1 << 30)) >> 31, INT32_MAX)
+
+
+def high_multiply_int16(a: ArrayLike, m: ArrayLike) -> Int64:
+    """gemmlowp's SaturatingRoundingDoublingHighMul on int16: a * m / 2^15, ties away from zero."""
+    product = np.asarray(a, np.int64) * np.asarray(m, np.int64)
+    return np.minimum(np.sign(product) * ((np.abs(product) + (1 << 14)) >> 15), 0x7FFF)
 
 
 def divide_by_power_of_two(x: ArrayLike, exponent: ArrayLike) -> Int64:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from cases_elementwise import ELEMENTWISE_CASES
 from more_cases import MORE_CASES
 from support.case import Case, one_input, q
 from support.nets import Net
@@ -514,4 +515,5 @@ CASES: dict[str, tuple[Case, ...]] = {
     "quantize": _QUANTIZE,
     "dequantize": _DEQUANTIZE,
     **MORE_CASES,
+    **ELEMENTWISE_CASES,
 }

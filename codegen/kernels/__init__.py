@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tinsmith.codegen.kernels import elementwise, mac, movement
+from tinsmith.codegen.kernels import binary, elementwise, joining, mac, movement
 from tinsmith.codegen.kernels.kernel import Kernel
 
 # Most specific first within an op; the entries for "c" are the plain C variants that always exist.
@@ -10,6 +10,7 @@ KERNELS: tuple[Kernel, ...] = (
     Kernel("conv2d_c", "conv2d", "c", "conv2d_c", mac.conv2d_plan),
     Kernel("depthwise_conv2d_c", "depthwise_conv2d", "c", "depthwise_conv2d_c", mac.depthwise_plan),
     Kernel("fully_connected_c", "fully_connected", "c", "fully_connected_c", mac.fully_connected_plan),
+    Kernel("add_table", "add", "c", "table", binary.one_value_plan, binary.has_one_value),
     Kernel("add_c", "add", "c", "add_c", elementwise.add_plan),
     Kernel("max_pool2d_c", "max_pool2d", "c", "max_pool2d_c", movement.pool_plan),
     Kernel("average_pool2d_c", "average_pool2d", "c", "average_pool2d_c", movement.pool_plan),
@@ -29,6 +30,28 @@ KERNELS: tuple[Kernel, ...] = (
     ),
     Kernel("requantize_c", "quantize", "c", "requantize_c", elementwise.requantize_plan, elementwise.is_integer),
     Kernel("dequantize_c", "dequantize", "c", "dequantize_c", elementwise.dequantize_plan, elementwise.is_integer),
+    Kernel(
+        "concatenation_c", "concatenation", "c", "concatenation_c",
+        joining.concatenation_plan, joining.is_movable,
+    ),
+    Kernel("split_c", "split", "c", "split_c", joining.split_plan, joining.is_movable),
+    Kernel("slice_c", "slice", "c", "slice_c", joining.slice_plan, joining.is_movable),
+    Kernel("sub_table", "sub", "c", "table", binary.one_value_plan, binary.has_one_value),
+    Kernel("sub_c", "sub", "c", "sub_c", binary.sub_plan),
+    Kernel("mul_table", "mul", "c", "table", binary.one_value_plan, binary.has_one_value),
+    Kernel("mul_c", "mul", "c", "mul_c", binary.mul_plan),
+    Kernel("maximum_table", "maximum", "c", "table", binary.one_value_plan, binary.has_one_value),
+    Kernel("maximum_c", "maximum", "c", "extremum_c", binary.extremum_plan),
+    Kernel("minimum_table", "minimum", "c", "table", binary.one_value_plan, binary.has_one_value),
+    Kernel("minimum_c", "minimum", "c", "extremum_c", binary.extremum_plan),
+    Kernel("prelu_table", "prelu", "c", "table", binary.one_value_plan, binary.has_one_value),
+    Kernel("prelu_c", "prelu", "c", "prelu_c", binary.prelu_plan),
+    Kernel("relu_n1_to_1_table", "relu_n1_to_1", "c", "table", elementwise.table_plan),
+    Kernel("relu_0_to_1_table", "relu_0_to_1", "c", "table", elementwise.table_plan),
+    Kernel("leaky_relu_table", "leaky_relu", "c", "table", elementwise.table_plan),
+    Kernel("logistic_table", "logistic", "c", "table", elementwise.table_plan),
+    Kernel("tanh_table", "tanh", "c", "table", elementwise.table_plan),
+    Kernel("hard_swish_table", "hard_swish", "c", "table", elementwise.table_plan),
 )  # fmt: skip
 
 

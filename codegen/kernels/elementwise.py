@@ -30,7 +30,7 @@ def add_plan(call: OpCall) -> KernelPlan:
         "left": k.left_shift,
     }  # fmt: skip
     whole = [i for i in (0, 1) if call.input(i).size == call.output.size]
-    fixed = {"right_only": k.output.shift <= 0, "steps": _broadcast_steps(call)}
+    fixed = {"right_only": k.output.shift <= 0, "steps": broadcast_steps(call)}
     pointers, constants = operands(call, ("a", "b"))
     overlap = {
         i: in_order(call.output.size, call.output.size, call.output.size)
@@ -61,7 +61,7 @@ def operands(
     return tuple(pointers), tuple(constants)
 
 
-def _broadcast_steps(call: OpCall) -> tuple[tuple[int, int, int], ...] | None:
+def broadcast_steps(call: OpCall) -> tuple[tuple[int, int, int], ...] | None:
     """(extent, stride of a, stride of b) of each axis, merged where possible; None for equal shapes."""
     a, b, y = call.input(0).shape, call.input(1).shape, call.output.shape
     if a == b:

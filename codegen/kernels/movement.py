@@ -28,8 +28,8 @@ def mean_plan(call: OpCall) -> KernelPlan:
     m = mean.multiplier(call)
     x, y = call.input(0), call.output
     count = mean.count(call)
-    kept = [(d, s) for i, (d, s) in enumerate(_axes(x.shape)) if i not in call.attrs.axes]
-    reduced = [(d, s) for i, (d, s) in enumerate(_axes(x.shape)) if i in call.attrs.axes]
+    kept = [(d, s) for i, (d, s) in enumerate(dense_axes(x.shape)) if i not in call.attrs.axes]
+    reduced = [(d, s) for i, (d, s) in enumerate(dense_axes(x.shape)) if i in call.attrs.axes]
     fixed = {
         "kept": merge_axes(kept), "reduced": merge_axes(reduced), "right_only": m.shift <= 0,
     }  # fmt: skip
@@ -41,7 +41,7 @@ def mean_plan(call: OpCall) -> KernelPlan:
     return KernelPlan(fixed, fields, MAC_POINTERS)
 
 
-def _axes(shape: tuple[int, ...]) -> list[tuple[int, int]]:
+def dense_axes(shape: tuple[int, ...]) -> list[tuple[int, int]]:
     """(extent, stride in elements) of each axis of a dense tensor."""
     strides = [int(np.prod(shape[i + 1 :], dtype=np.int64)) for i in range(len(shape))]
     return list(zip(shape, strides, strict=True))
@@ -63,7 +63,7 @@ def merge_axes(axes: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
 def transpose_plan(call: OpCall) -> KernelPlan:
     """The output in order, the input by strides."""
     x = call.input(0)
-    axes = _axes(x.shape)
+    axes = dense_axes(x.shape)
     walk = merge_axes([axes[p] for p in call.attrs.perm])
     return KernelPlan({"walk": walk, "type": C_TYPES[x.dtype]}, {}, copy_pointers(call))
 
@@ -89,7 +89,7 @@ def copy_pointers(call: OpCall) -> tuple[Pointer, ...]:
 def pad_plan(call: OpCall) -> KernelPlan:
     """The border everywhere, then the input's rows into the middle."""
     x, y = call.input(0), call.output
-    strides = [s for _, s in _axes(y.shape)]
+    strides = [s for _, s in dense_axes(y.shape)]
     start = sum(before * s for (before, _), s in zip(call.attrs.pads, strides, strict=True))
     walk = merge_axes(list(zip(x.shape, strides, strict=True)))
     if walk[-1][1] != 1:

@@ -10,7 +10,9 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tinsmith.pipeline.errors import UnsupportedModel
+from tinsmith.pipeline.exporters.tflite_elementwise_ops import ELEMENTWISE_WRITERS
 from tinsmith.pipeline.exporters.tflite_file import Subgraph, is_nibbles
+from tinsmith.pipeline.exporters.tflite_more_ops import MORE_WRITERS
 from tinsmith.pipeline.graph import Activation, Array, DType, Tensor
 from tinsmith.pipeline.ops import OpCall, window
 from tinsmith.pipeline.ops import pad as pad_op
@@ -256,4 +258,6 @@ WRITERS: Mapping[str, Writer] = {
     "softmax": write_softmax,
     "quantize": write_quantize,
     "dequantize": write_dequantize,
+    **ELEMENTWISE_WRITERS,
+    **MORE_WRITERS,
 }

@@ -64,6 +64,8 @@ class TensorSpec:
 
 Values = Sequence[Array | None]
 
+EVERY_INPUT = 1 << 16  # data_inputs of an op that takes any number of activations
+
 
 @dataclass(frozen=True)
 class OpDef:

@@ -137,26 +137,41 @@ class Net:
         name: str | None = None,
     ) -> str:
         """Adds a node with one output; its scale is `quant`, the op's rule, or chosen from data."""
+        (out,) = self.node_multi(
+            op, inputs, attrs, saturate=saturate, quant=quant, dtype=dtype, name=name
+        )
+        return out
+
+    def node_multi(
+        self,
+        op: str,
+        inputs: Sequence[str],
+        attrs: Any = NO_ATTRS,
+        *,
+        saturate: float = 0.0,
+        quant: QuantParams | None = None,
+        dtype: DType | None = None,
+        name: str | None = None,
+    ) -> tuple[str, ...]:
+        """Adds a node with outputs of one scale, found as for `node`."""
         if quant is None and (dtype or self.tensor(inputs[0]).dtype).is_integer:
             quant = self._quant(op, inputs, attrs, saturate, dtype)
         if OPS[op].scale_rule is ScaleRule.NONE:
             quant = None
-        out = self.builder.node(op, inputs, attrs, quant=quant, dtype=dtype, name=name)
-        call = self._call(op, inputs, attrs, (self.tensor(out),))
-        definition = OPS[op]
-        run = (
-            definition.run_float if self.tensor(out).dtype is DType.FLOAT32 else definition.run_int
-        )
-        self.values[out] = [
-            run(call, self._stored(inputs, i))[0] for i in range(CALIBRATION_SAMPLES)
-        ]
-        return out
+        outs = self.builder.node_multi(op, inputs, attrs, quant=quant, dtype=dtype, name=name)
+        call = self._call(op, inputs, attrs, tuple(self.tensor(out) for out in outs))
+        is_float = call.output.dtype is DType.FLOAT32
+        run = OPS[op].run_float if is_float else OPS[op].run_int
+        rows = [run(call, self._stored(inputs, i)) for i in range(CALIBRATION_SAMPLES)]
+        self.values |= {out: [row[i] for row in rows] for i, out in enumerate(outs)}
+        return outs
 
     def drop(self, name: str) -> None:
-        """Takes back the last node, whose output is `name`, with the constants only it reads."""
+        """Takes back the last node, which makes `name`, with the constants only it reads."""
         node = self.builder.nodes.pop()
-        assert node.outputs == (name,)
-        del self.builder.tensors[name], self.values[name]
+        assert name in node.outputs
+        for out in node.outputs:
+            del self.builder.tensors[out], self.values[out]
         read = {i for other in self.builder.nodes for i in other.inputs}
         for i in {*node.inputs} - read - {""}:
             if self.tensor(i).is_constant:
