@@ -101,6 +101,13 @@ class Run(Table):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(
         default=0, description="Decides every random choice: split, weights, batches, augmentation."
     )
+    threads: Annotated[int, Field(ge=1, le=256)] = Field(
+        default=1,
+        description=(
+            "Processors to train on. For small images one is nearly as fast as several, and the "
+            "result does not depend on how many there are."
+        ),
+    )
 
 
 class Data(Table):

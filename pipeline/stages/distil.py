@@ -34,10 +34,13 @@ class DistilStudent(Stage):
     teacher: ModelRef
     augment: Augment
     seed: int
+    threads: int
 
     @classmethod
     def from_config(cls, config: Config) -> Self:
-        return cls(config.distil, config.teacher.model, config.augment, config.run.seed)
+        return cls(
+            config.distil, config.teacher.model, config.augment, config.run.seed, config.run.threads
+        )
 
     def files(self) -> tuple[Path, ...]:
         return (*local_sources(self.options.model.path), *local_sources(self.teacher.path))
@@ -65,7 +68,7 @@ class DistilStudent(Stage):
             seed,
         )
         checkpoint = out_dir / "checkpoint.pt"
-        with repeatable(seed):
+        with repeatable(seed, self.threads):
             teacher = read_network(inputs["teacher"].path, self.teacher, samples)
             loss = distillation_loss(teacher, options.temperature, options.alpha)
             network = make_network(options.model, sample_of(samples), samples.classes)

@@ -37,11 +37,17 @@ class PruneStudent(Stage):
     teacher: ModelRef
     augment: Augment
     seed: int
+    threads: int
 
     @classmethod
     def from_config(cls, config: Config) -> Self:
         return cls(
-            config.prune, config.distil, config.teacher.model, config.augment, config.run.seed
+            config.prune,
+            config.distil,
+            config.teacher.model,
+            config.augment,
+            config.run.seed,
+            config.run.threads,
         )
 
     def files(self) -> tuple[Path, ...]:
@@ -71,7 +77,7 @@ class PruneStudent(Stage):
             seed,
         )
         samples = read_samples(inputs["load"].path)
-        with repeatable(seed):
+        with repeatable(seed, self.threads):
             student = read_network(inputs["distil"].path, distil.model, samples)
             teacher = read_network(inputs["teacher"].path, self.teacher, samples)
             loss = distillation_loss(teacher, distil.temperature, distil.alpha)

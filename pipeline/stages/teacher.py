@@ -32,10 +32,11 @@ class TrainTeacher(Stage):
     options: Teacher
     augment: Augment
     seed: int
+    threads: int
 
     @classmethod
     def from_config(cls, config: Config) -> Self:
-        return cls(config.teacher, config.augment, config.run.seed)
+        return cls(config.teacher, config.augment, config.run.seed, config.run.threads)
 
     def files(self) -> tuple[Path, ...]:
         return local_sources(self.options.model.path)
@@ -58,7 +59,7 @@ class TrainTeacher(Stage):
         )
         samples = read_samples(inputs["load"].path)
         checkpoint = out_dir / "checkpoint.pt"
-        with repeatable(seed):
+        with repeatable(seed, self.threads):
             network = make_network(options.model, sample_of(samples), samples.classes)
             history = fit(network, samples, recipe, label_loss, checkpoint, progress)
             write_network(network, samples, out_dir, history)

@@ -7,7 +7,6 @@ goes on from a checkpoint gives the same weights as one that was never stopped.
 
 import hashlib
 import math
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -109,18 +108,18 @@ def learning_rate(step: int, steps: int, peak: float) -> float:
 
 
 @contextmanager
-def repeatable(seed: int) -> Iterator[None]:
-    """Weights drawn from `seed`, deterministic algorithms, all processors; settings are as before
-    afterwards.
+def repeatable(seed: int, threads: int) -> Iterator[None]:
+    """Weights drawn from `seed`, deterministic algorithms, so many threads; settings are as before
+    afterwards. The number of threads decides in which order sums are added up.
     """
-    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    torch.set_num_threads(os.cpu_count() or 1)
+    before, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
     torch.manual_seed(seed)
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
         torch.use_deterministic_algorithms(strict)
 
 

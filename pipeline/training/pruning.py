@@ -19,7 +19,8 @@ from tinsmith.pipeline.training.networks import Cost, cost
 
 @dataclass(frozen=True)
 class _Candidate:
-    """Channels that could go next, and their price: what is lost for each MAC saved.
+    """Channels that could go next, and their price: what is lost for each MAC saved of those that
+    have yet to be saved.
 
     What is lost is -log(share of the group's importance that stays), so that taking half of a
     narrow layer costs more than taking a sixth of a wide one, four times over.
@@ -42,7 +43,8 @@ def remove_channels(
     tp = _torch_pruning()
     while (current := cost(network, sample)).total_macs > macs:
         graph = tp.DependencyGraph().build_dependency(network, example_inputs=sample)
-        candidates = list(_candidates(graph, network, current, sample, multiple_of, norm))
+        wanted = current.total_macs - macs
+        candidates = list(_candidates(graph, network, current, sample, multiple_of, norm, wanted))
         if not candidates:
             raise ConfigError(
                 f"[prune] macs: {macs} MACs can't be reached; with {multiple_of} channels in each "
@@ -56,7 +58,13 @@ def remove_channels(
 
 
 def _candidates(
-    graph: Any, network: nn.Module, current: Cost, sample: Tensor, multiple_of: int, norm: int
+    graph: Any,
+    network: nn.Module,
+    current: Cost,
+    sample: Tensor,
+    multiple_of: int,
+    norm: int,
+    wanted: int,
 ) -> Iterator[_Candidate]:
     """For each group of layers that lose channels together, the block that it can spare most."""
     head = _last_producer(network, sample)
@@ -81,7 +89,8 @@ def _candidates(
         )
         if saved > 0:
             share = float(importance[channels].sum() / importance.sum())
-            yield _Candidate(root, channels, -math.log(max(1 - share, 1e-12)) / saved)
+            lost = -math.log(max(1 - share, 1e-12))
+            yield _Candidate(root, channels, lost / min(saved, wanted))
 
 
 def _importance(group: Any, width: int, norm: int) -> Tensor:

@@ -2,7 +2,6 @@
 
 import ast
 import importlib.util
-import os
 from pathlib import Path
 
 from tinsmith.pipeline.errors import ConfigError, ToolMissing
@@ -15,12 +14,9 @@ TRAINING_TOOLS = ("torch", "onnxscript", "numpy")
 
 
 def need_torch(stage: str) -> None:
-    """To be called before torch is imported. Raises ToolMissing where it is not installed."""
+    """Raise ToolMissing where torch is not installed."""
     if importlib.util.find_spec("torch") is None:
         raise ToolMissing(f"stage '{stage}' needs torch: pip install 'tinsmith[train]'")
-    # OpenMP's threads spin while they wait for each other. Beside any other busy process that makes
-    # training on small images six times slower; OpenMP reads this once, when torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def local_sources(path: Path) -> tuple[Path, ...]:
