@@ -20,6 +20,7 @@ from tinsmith.codegen.program import (
     Program,
     StateView,
     Step,
+    aliases,
     verify,
 )
 from tinsmith.pipeline.errors import UnsupportedModel
@@ -50,7 +51,7 @@ def lower(
 ) -> Program:
     """The program of a quantized graph. UnsupportedModel lists all that has no kernel."""
     options = options or LowerOptions()
-    alias = _aliases(graph)
+    alias = aliases(graph)
     _check_lowerable(graph, tuple(isa), alias)
     choices = [
         _choose(graph, node, tuple(isa), options) for node in graph.nodes if node.op != "reshape"
@@ -58,7 +59,8 @@ def lower(
     choices += _state_updates(graph, alias)
     choices = _unique_constants(choices)
     lives, overlaps = _lives(graph, choices, alias, options)
-    plan = memory.plan_memory(lives, overlaps)
+    widest = max((t.dtype.bytes for t in graph.tensors.values() if not t.is_constant), default=1)
+    plan = memory.plan_memory(lives, overlaps, max(memory.ALIGNMENT, widest))
     offsets = {p.name: p.offset for p in plan.placed}
 
     def view(tensor: str) -> BufferView:
@@ -80,15 +82,6 @@ def lower(
         options.preserve_inputs,
     )
     return verify(program)
-
-
-def _aliases(graph: Graph) -> dict[str, str]:
-    """Tensors that live in another's buffer: outputs of reshape."""
-    alias: dict[str, str] = {}
-    for node in graph.nodes:
-        if node.op == "reshape":
-            alias[node.outputs[0]] = alias.get(node.inputs[0], node.inputs[0])
-    return alias
 
 
 def _check_lowerable(graph: Graph, isa: tuple[str, ...], alias: Mapping[str, str]) -> None:
@@ -141,20 +134,28 @@ def _state_updates(graph: Graph, alias: Mapping[str, str]) -> list[_Choice]:
 
 
 def _unique_constants(choices: Sequence[_Choice]) -> list[_Choice]:
-    """The same choices with no constant's name twice: layer names may differ by punctuation only."""
-    taken: set[str] = set()
+    """The same choices with one array a name: layer names may differ by punctuation only.
+
+    Tables of the same name and content are one.
+    """
+    taken: dict[str, Constant] = {}
     renamed = []
     for choice in choices:
         constants: list[Constant] = []
         for constant in choice.plan.constants:
             name, i = constant.name, 2
-            while name in taken:
+            while name in taken and not _same_table(taken[name], constant):
                 name, i = f"{constant.name}_{i}", i + 1
-            taken.add(name)
-            constants.append(replace(constant, name=name))
+            taken[name] = replace(constant, name=name)
+            constants.append(taken[name])
         plan = replace(choice.plan, constants=tuple(constants))
         renamed.append(replace(choice, plan=plan))
     return renamed
+
+
+def _same_table(a: Constant, b: Constant) -> bool:
+    same_kind = a.role == b.role == "table" and a.ctype == b.ctype and a.comment == b.comment
+    return same_kind and a.data.tobytes() == b.data.tobytes()
 
 
 def _lives(

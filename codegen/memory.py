@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from tinsmith.codegen.program import Placed
 
-ALIGNMENT = 4  # bytes: kernels load activations as words where the channels allow it
+ALIGNMENT = 4  # bytes, at least: kernels load activations as words where the channels allow it
 SEARCH_ROUNDS = 400
 
 
@@ -48,28 +48,32 @@ class MemoryPlan:
         return next(p.offset for p in self.placed if p.name == name)
 
 
-def plan_memory(lives: Sequence[Life], overlaps: Sequence[MayOverlap]) -> MemoryPlan:
-    """The smallest plan found; deterministic."""
+def plan_memory(
+    lives: Sequence[Life], overlaps: Sequence[MayOverlap], alignment: int = ALIGNMENT
+) -> MemoryPlan:
+    """The smallest plan found; deterministic. alignment: bytes, of every offset."""
     rules = {(o.earlier, o.later): o.max_delta for o in overlaps}
-    bound = lower_bound(lives, overlaps)
+    bound = lower_bound(lives, overlaps, alignment)
     best: dict[str, int] = {}
     best_size = 1 << 62
     for order in _orders(lives):
-        offsets, size = _place(order, rules)
+        offsets, size = _place(order, rules, alignment)
         if size < best_size:
             best, best_size = offsets, size
-    best, best_size = _improve(lives, rules, best, best_size, bound)
+    best, best_size = _improve(lives, rules, best, best_size, bound, alignment)
     placed = tuple(Placed(b.name, best[b.name], b.nbytes, b.first, b.last) for b in lives)
     return MemoryPlan(placed, best_size, bound)
 
 
-def lower_bound(lives: Sequence[Life], overlaps: Sequence[MayOverlap]) -> int:
+def lower_bound(
+    lives: Sequence[Life], overlaps: Sequence[MayOverlap], alignment: int = ALIGNMENT
+) -> int:
     """The most bytes alive at one step, overlapping pairs counted once as far as they may overlap."""
     steps = {b.first for b in lives} | {b.last for b in lives}
     by_name = {b.name: b for b in lives}
     bound = 0
     for step in steps:
-        alive = sum(_align(b.nbytes) for b in lives if b.first <= step <= b.last)
+        alive = sum(_align(b.nbytes, alignment) for b in lives if b.first <= step <= b.last)
         saved = 0
         for rule in overlaps:
             earlier, later = by_name[rule.earlier], by_name[rule.later]
@@ -81,8 +85,8 @@ def lower_bound(lives: Sequence[Life], overlaps: Sequence[MayOverlap]) -> int:
     return max(bound, 0)
 
 
-def _align(value: int) -> int:
-    return -(-value // ALIGNMENT) * ALIGNMENT
+def _align(value: int, alignment: int) -> int:
+    return -(-value // alignment) * alignment
 
 
 def _orders(lives: Sequence[Life]) -> list[list[Life]]:
@@ -96,7 +100,7 @@ def _orders(lives: Sequence[Life]) -> list[list[Life]]:
 
 
 def _place(
-    order: Sequence[Life], rules: Mapping[tuple[str, str], int]
+    order: Sequence[Life], rules: Mapping[tuple[str, str], int], alignment: int
 ) -> tuple[dict[str, int], int]:
     """Each buffer at the lowest offset that conflicts with none placed before it."""
     offsets: dict[str, int] = {}
@@ -109,11 +113,11 @@ def _place(
         offset = 0
         for low, high in forbidden:
             if low < offset < high:
-                offset = _align(high)
+                offset = _align(high, alignment)
         offsets[buffer.name] = offset
         done.append(buffer)
         size = max(size, offset + buffer.nbytes)
-    return offsets, _align(size)
+    return offsets, _align(size, alignment)
 
 
 def _forbidden(
@@ -136,6 +140,7 @@ def _improve(
     offsets: dict[str, int],
     size: int,
     bound: int,
+    alignment: int,
 ) -> tuple[dict[str, int], int]:
     """Swaps in the placing order, kept where the arena does not grow. Seeded, so repeatable."""
     rng = random.Random(0)
@@ -147,7 +152,7 @@ def _improve(
         i, j = rng.randrange(len(order)), rng.randrange(len(order))
         trial = list(order)
         trial.insert(j, trial.pop(i))
-        placed, trial_size = _place(trial, rules)
+        placed, trial_size = _place(trial, rules, alignment)
         if trial_size <= current:
             order, current = trial, trial_size
             if trial_size < size:

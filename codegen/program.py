@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinsmith.pipeline.graph import Array, DType, Graph, Node, QuantParams, Shape
+from tinsmith.pipeline.ops import lstm, svdf
 
 C_TYPES: Mapping[DType, str] = {
     DType.FLOAT32: "float",
@@ -161,7 +162,9 @@ class Program:
 
     @property
     def constants(self) -> tuple[Constant, ...]:
-        return tuple(c for step in self.steps for c in step.plan.constants)
+        """Each array once; layers may share a table, which has the same name in all of them."""
+        every = {c.name: c for step in self.steps for c in step.plan.constants}
+        return tuple(every.values())
 
     @property
     def weight_bytes(self) -> int:
@@ -192,7 +195,7 @@ def verify(program: Program) -> Program:
             f"{where}: '{name}' is overwritten before it is read"
         )
 
-    alias = _aliases(program.graph)
+    alias = aliases(program.graph)
     for name, view in program.inputs:
         claim(alias.get(name, name), view)
     for var, state in zip(program.graph.state, program.state, strict=True):
@@ -219,6 +222,8 @@ def _verify_step(step: Step, alias: Mapping[str, str], claim: Any, check: Any) -
         for out_index, out in enumerate(step.outs):
             if view is None or _disjoint(view, out):
                 continue
+            if names[i] == alias.get(step.node.outputs[out_index], step.node.outputs[out_index]):
+                continue  # a state that its kernel updates in place
             rule = (step.plan.overlap or {}).get(i) if out_index == 0 else None
             assert rule is not None, f"{step.node.name}: output over input {i}"
             assert out.offset - view.offset <= rule.max_delta(), step.node.name
@@ -232,9 +237,36 @@ def _disjoint(a: BufferView, b: BufferView) -> bool:
     return a.offset + a.nbytes <= b.offset or b.offset + b.nbytes <= a.offset
 
 
-def _aliases(graph: Graph) -> dict[str, str]:
-    """Tensors that are views of another: outputs of reshape."""
-    alias: dict[str, str] = {}
+def in_place_states(graph: Graph) -> dict[str, str]:
+    """Next states that take the place of the states they follow: next tensor -> tensor.
+
+    Where the kernel allows it, nobody else reads the state, and the next one is no output.
+    """
+    found = {}
+    for var in graph.state:
+        readers = graph.consumers(var.tensor)
+        if len(readers) != 1 or readers[0].op not in IN_PLACE_STATES:
+            continue
+        node = readers[0]
+        for i, out in zip(IN_PLACE_STATES[node.op], node.outputs[1:], strict=True):
+            own = node.inputs[i] == var.tensor and out == var.next
+            viewed = any(n.op == "reshape" for n in graph.consumers(out))
+            once = node.inputs.count(var.tensor) == 1
+            if own and once and not viewed and out not in graph.outputs:
+                found[out] = var.tensor
+    return found
+
+
+# Ops whose kernels may write the outputs after the first over these inputs.
+IN_PLACE_STATES: Mapping[str, tuple[int, ...]] = {
+    "lstm": (lstm.HIDDEN, lstm.CELL),
+    "svdf": (svdf.STATE,),
+}
+
+
+def aliases(graph: Graph) -> dict[str, str]:
+    """Tensors that are views of another: outputs of reshape, states updated in place."""
+    alias = in_place_states(graph)
     for node in graph.nodes:
         if node.op == "reshape":
             alias[node.outputs[0]] = alias.get(node.inputs[0], node.inputs[0])

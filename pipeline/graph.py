@@ -254,12 +254,13 @@ class Graph:
 
     @property
     def is_quantized(self) -> bool:
-        """True where no node computes in float but for quantize and dequantize at the borders."""
+        """True where no node computes in float but for those at the borders that convert."""
         return all(
             self.tensors[name].dtype is not DType.FLOAT32
             for node in self.nodes
-            if node.op not in ("quantize", "dequantize")
-            for name in node.outputs
+            if node.op not in ("quantize", "dequantize", "cast")
+            for name in (*node.inputs, *node.outputs)
+            if name
         )
 
     def live_outputs(self) -> frozenset[str]:

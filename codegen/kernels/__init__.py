@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from tinsmith.codegen.kernels import binary, elementwise, joining, mac, movement
+from tinsmith.codegen.kernels import (
+    binary,
+    elementwise,
+    image,
+    joining,
+    lookup,
+    mac,
+    movement,
+    recurrent,
+    rows,
+)
 from tinsmith.codegen.kernels.kernel import Kernel
 
 # Most specific first within an op; the entries for "c" are the plain C variants that always exist.
@@ -52,6 +62,29 @@ KERNELS: tuple[Kernel, ...] = (
     Kernel("logistic_table", "logistic", "c", "table", elementwise.table_plan),
     Kernel("tanh_table", "tanh", "c", "table", elementwise.table_plan),
     Kernel("hard_swish_table", "hard_swish", "c", "table", elementwise.table_plan),
+    Kernel("sum_c", "sum", "c", "mean_c", rows.sum_plan),
+    Kernel("reduce_max_c", "reduce_max", "c", "reduce_extreme_c", rows.extreme_plan),
+    Kernel("reduce_min_c", "reduce_min", "c", "reduce_extreme_c", rows.extreme_plan),
+    Kernel("arg_max_c", "arg_max", "c", "arg_c", rows.arg_plan, rows.is_int8_source),
+    Kernel("arg_min_c", "arg_min", "c", "arg_c", rows.arg_plan, rows.is_int8_source),
+    Kernel("cast_c", "cast", "c", "cast_c", lookup.cast_plan, lookup.is_cast_source),
+    Kernel("resize_nearest_c", "resize_nearest", "c", "resize_nearest_c", image.resize_nearest_plan),
+    Kernel("resize_bilinear_c", "resize_bilinear", "c", "resize_bilinear_c", image.resize_bilinear_plan),
+    Kernel("depth_to_space_c", "depth_to_space", "c", "transpose_c", image.blocks_plan),
+    Kernel("space_to_depth_c", "space_to_depth", "c", "transpose_c", image.blocks_plan),
+    Kernel("gather_c", "gather", "c", "gather_c", lookup.gather_plan),
+    Kernel("batch_matmul_c", "batch_matmul", "c", "batch_matmul_c", lookup.batch_matmul_plan),
+    Kernel("transpose_conv2d_c", "transpose_conv2d", "c", "transpose_conv2d_c", image.transpose_conv2d_plan),
+    Kernel("squared_difference_table", "squared_difference", "c", "table", binary.one_value_plan, binary.has_one_value),
+    Kernel("squared_difference_c", "squared_difference", "c", "squared_difference_c", lookup.squared_difference_plan),
+    Kernel("l2_normalization_c", "l2_normalization", "c", "l2_normalization_c", rows.l2_normalization_plan),
+    Kernel("log_softmax_c", "log_softmax", "c", "log_softmax_c", rows.log_softmax_plan),
+    Kernel("lstm_c", "lstm", "c", "lstm_c", recurrent.lstm_plan),
+    Kernel("svdf_c", "svdf", "c", "svdf_c", recurrent.svdf_plan),
+    *(
+        Kernel(f"{op}_table", op, "c", "table", elementwise.table_plan)
+        for op in ("exp", "elu", "gelu", "sqrt", "square", "rsqrt", "abs", "neg")
+    ),
 )  # fmt: skip
 
 

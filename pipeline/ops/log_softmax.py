@@ -27,11 +27,11 @@ def run_float(call: OpCall, values: Values) -> tuple[Array, ...]:
 class LogSoftmaxConstants:
     """exp: of d = 0..255 below the row's maximum, Q0.31, 0 where TFLite leaves the term out.
 
-    scaled: -d in Q5.26. reverse: from Q5.26 back to input steps. diff_min: no output below it.
+    input: from input steps to Q5.26; reverse: back. diff_min: no output below it.
     """
 
     exp: NDArray[np.int64]
-    scaled: NDArray[np.int64]
+    input: numerics.Multiplier
     reverse: numerics.Multiplier
     diff_min: int
 
@@ -40,11 +40,10 @@ def constants(call: OpCall) -> LogSoftmaxConstants:
     """PreprocessLogSoftmaxScalingExp and CalculateInputRadius."""
     plain = replace(call, attrs=SoftmaxAttrs())
     m = softmax.input_multiplier(plain)
-    diff = -np.arange(256, dtype=np.int64)
     divisor = float(1 << (31 - m.shift)) / m.m
     return LogSoftmaxConstants(
         softmax.exp_table(plain),
-        numerics.requantize(diff, m.m, m.shift),
+        m,
         numerics.quantize_multiplier(divisor),
         -softmax.input_radius(m),
     )
@@ -61,8 +60,9 @@ def run_int(call: OpCall, values: Values) -> tuple[Array, ...]:
     log = fixedpoint.log_of_at_least_one(total, SUM_INTEGER_BITS, DIFF_INTEGER_BITS)
     least = numerics.requantize(log + numerics.INT32_MIN, k.reverse.m, k.reverse.shift)
     least = np.maximum(k.diff_min - 1, least)
+    scaled = numerics.requantize(-below, k.input.m, k.input.shift)
     shift = 31 - DIFF_INTEGER_BITS - OUTPUT_INTEGER_BITS
-    y = numerics.divide_by_power_of_two(numerics.wrap_int32(k.scaled[below] - log), shift) + 127
+    y = numerics.divide_by_power_of_two(numerics.wrap_int32(scaled - log), shift) + 127
     y = np.where(-below > least, np.clip(y, -128, 127), -128)
     return (y.astype(np.int8).reshape(x.shape),)
 
