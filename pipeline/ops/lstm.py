@@ -40,6 +40,10 @@ class LstmAttrs:
     time_major: bool = False
     cell_clip: float = 0.0
 
+    def __post_init__(self) -> None:
+        # A float32 value, since that is what every file format and every oracle stores.
+        object.__setattr__(self, "cell_clip", float(np.float32(self.cell_clip)))
+
 
 @dataclass(frozen=True)
 class LstmSizes:

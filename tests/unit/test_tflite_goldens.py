@@ -22,6 +22,7 @@ INT8 = (
     "mlperf_tiny/vww_96_int8",
     "tflm/hello_world_int8",
     "tflm/micro_speech_int8",
+    "tflm/mnist_lstm_int8",
     "tflm/person_detect_int8",
 )
 FLOAT = (
@@ -29,6 +30,7 @@ FLOAT = (
     "mlperf_tiny/ic_resnet8_float",
     "mlperf_tiny/vww_96_float",
     "tflm/hello_world_float",
+    "tflm/mnist_lstm_float",
 )
 KINDS = ("goldens", "goldens_real")
 SAMPLES = 24
