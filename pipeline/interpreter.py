@@ -104,9 +104,12 @@ def run_samples(graph: Graph, inputs: Mapping[str, Array], *, batch: int = 64) -
 _BATCHED_OPS = frozenset(
     (
         "conv2d", "depthwise_conv2d", "fully_connected", "max_pool2d", "average_pool2d",
-        "relu", "relu6", "quantize", "dequantize",
+        "relu", "relu6", "relu_n1_to_1", "relu_0_to_1", "leaky_relu", "logistic", "tanh",
+        "hard_swish", "quantize", "dequantize",
     )
 )  # fmt: skip
+# Ops of operands that broadcast.
+_BROADCASTING_OPS = frozenset(("add", "sub", "mul", "maximum", "minimum", "prelu"))
 
 
 def with_batch(graph: Graph, batch: int) -> Graph | None:
@@ -126,6 +129,8 @@ def with_batch(graph: Graph, batch: int) -> Graph | None:
             return None
         if node.op == "reshape":
             attrs = ReshapeAttrs((batch, *attrs.shape[1:]))
+        if node.op == "slice":
+            attrs = replace(attrs, size=(batch, *attrs.size[1:]))
         for out in node.outputs:
             wide[out] = _widen(graph.tensors[out], batch)
         nodes.append(replace(node, attrs=attrs))
@@ -141,6 +146,9 @@ def _widen(tensor: Tensor, batch: int) -> Tensor:
 def _keeps_samples_apart(graph: Graph, node: Node, wide: Mapping[str, Tensor]) -> bool:
     if any(graph.tensors[o].shape[:1] != (1,) for o in node.outputs):
         return False
+    if node.op in _BROADCASTING_OPS:
+        rank = len(graph.tensors[node.outputs[0]].shape)
+        return all(_keeps_operand_apart(graph.tensors[i], i in wide, rank) for i in node.inputs)
     if not node.inputs or node.inputs[0] not in wide:
         return False
     if node.op in _BATCHED_OPS:
@@ -156,9 +164,15 @@ def _keeps_samples_apart(graph: Graph, node: Node, wide: Mapping[str, Tensor]) -
         return 0 not in node.attrs.axes
     if node.op == "transpose":
         return bool(node.attrs.perm[0] == 0)
-    if node.op == "add":
-        shapes = [graph.tensors[i].shape for i in node.inputs]
-        return all(
-            i in wide and len(s) == len(shapes[0]) for i, s in zip(node.inputs, shapes, strict=True)
-        )
-    return False
+    if node.op == "concatenation":
+        return node.attrs.axis != 0 and all(i in wide for i in node.inputs)
+    if node.op == "split":
+        return bool(node.attrs.axis != 0)
+    return node.op == "slice" and bool(node.attrs.steps[0] == 1)
+
+
+def _keeps_operand_apart(tensor: Tensor, is_wide: bool, rank: int) -> bool:
+    """Samples need the output's rank; a constant must be the same for every sample."""
+    if is_wide:
+        return len(tensor.shape) == rank
+    return tensor.is_constant and (len(tensor.shape) < rank or tensor.shape[0] == 1)

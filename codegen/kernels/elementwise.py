@@ -44,7 +44,8 @@ def operands(
     call: OpCall, names: tuple[str, ...]
 ) -> tuple[tuple[Pointer, ...], tuple[Constant, ...]]:
     """Pointers to the inputs (constants are packed) and to the output `y`."""
-    pointers, constants = [], []
+    pointers: list[Pointer] = []
+    constants: list[Constant] = []
     for i, name in enumerate(names):
         tensor = call.input(i)
         if tensor.data is None:

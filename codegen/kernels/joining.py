@@ -29,7 +29,8 @@ def concatenation_plan(call: OpCall) -> KernelPlan:
     """Row by row: a row of the output is a row of each input."""
     rows, runs = concatenation.blocks(call)
     ctype = C_TYPES[call.output.dtype]
-    pointers, constants = [], []
+    pointers: list[Pointer] = []
+    constants: list[Constant] = []
     for i in range(len(runs)):
         tensor = call.input(i)
         source = ("in", i)

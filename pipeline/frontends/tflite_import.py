@@ -69,10 +69,12 @@ class Importer:
     handles: dict[int, Variable] = field(default_factory=dict)
     broken: set[int] = field(default_factory=set)
     names: list[str] = field(default_factory=list)
+    taken: set[str] = field(default_factory=set)
     folded_bytes: int = 0
 
     def __post_init__(self) -> None:
         self.names = unique_names([t.name for t in self.sub.tensors])
+        self.taken = set(self.names)
 
     # What operators read
 
@@ -133,15 +135,20 @@ class Importer:
         name: str,
         inputs: Sequence[Tensor | None],
         attrs: Any = NO_ATTRS,
+        also: Sequence[Tensor] = (),
     ) -> None:
-        """Adds a node that computes the operator's outputs, or folds it where all is constant."""
+        """Adds a node that computes the operator's outputs, or folds it where all is constant.
+
+        also: outputs of the node behind those, which the file does not name.
+        """
         definition = OPS[name]
         label = self.names[op.outputs[0]] if op.outputs else name
         specs = definition.infer(OpCall(label, attrs, tuple(inputs), self._drafts(op)))
-        if len(specs) != len(op.outputs):
-            raise ModelError(f"{self.label(op)}: {len(op.outputs)} outputs, expected {len(specs)}")
+        named = len(specs) - len(also)
+        if named != len(op.outputs):
+            raise ModelError(f"{self.label(op)}: {len(op.outputs)} outputs, expected {named}")
         outputs = []
-        for index, spec in zip(op.outputs, specs, strict=True):
+        for index, spec in zip(op.outputs, specs[:named], strict=True):
             self._check_new(index)
             out = self.described(index)
             if out.dtype is not spec.dtype:
@@ -152,18 +159,48 @@ class Importer:
                     f"but it computes {list(spec.shape)}"
                 )
             outputs.append(Tensor(out.name, spec.shape, out.dtype, out.quant))
-        call = OpCall(label, attrs, tuple(inputs), tuple(outputs))
+        made = self._emit(op, name, OpCall(label, attrs, tuple(inputs), (*outputs, *also)))
+        for index, tensor in zip(op.outputs, made[:named], strict=True):
+            self.keep(index, tensor)
+        self.tensors.update((t.name, t) for t in made[named:])
+
+    def moved(
+        self, op: FileOperator, name: str, inputs: Sequence[Tensor], attrs: Any, wish: str
+    ) -> list[Tensor]:
+        """The outputs of a node on the way to an operator's outputs, which keeps the scale."""
+        label = self.fresh(f"{self.names[op.outputs[0]] if op.outputs else name}/{wish}")
+        specs = OPS[name].infer(OpCall(label, attrs, tuple(inputs), ()))
+        names = (
+            [label] if len(specs) == 1 else [self.fresh(f"{label}{i}") for i in range(len(specs))]
+        )
+        outputs = tuple(
+            Tensor(n, spec.shape, spec.dtype, inputs[0].quant)
+            for n, spec in zip(names, specs, strict=True)
+        )
+        made = self._emit(op, name, OpCall(label, attrs, tuple(inputs), outputs))
+        self.tensors.update((t.name, t) for t in made)
+        return made
+
+    def _emit(self, op: FileOperator, name: str, call: OpCall) -> list[Tensor]:
+        """Adds the node of a call, or folds it where all is constant; what its outputs are."""
+        definition = OPS[name]
         reasons = (*quant_reasons(definition, call), *definition.accepts(call))
         if reasons:
             raise UnsupportedModel("; ".join(reasons))
-        if inputs and all(t is None or t.is_constant for t in inputs):
-            outputs = self._folded(op, name, call)
-        else:
-            node_inputs = tuple("" if t is None else t.name for t in inputs)
-            names = tuple(t.name for t in outputs)
-            self.nodes.append(Node(label, name, node_inputs, names, attrs))
-        for index, tensor in zip(op.outputs, outputs, strict=True):
-            self.keep(index, tensor)
+        if call.inputs and all(t is None or t.is_constant for t in call.inputs):
+            return self._folded(op, name, call)
+        node_inputs = tuple("" if t is None else t.name for t in call.inputs)
+        names = tuple(t.name for t in call.outputs)
+        self.nodes.append(Node(call.name, name, node_inputs, names, call.attrs))
+        return list(call.outputs)
+
+    def fresh(self, wish: str) -> str:
+        """A name that no tensor and no node has, nor will have by the file."""
+        name, i = wish, 1
+        while name in self.taken:
+            name, i = f"{wish}_{i}", i + 1
+        self.taken.add(name)
+        return name
 
     def alias(self, index: int, tensor: Tensor) -> None:
         """Makes a file's tensor another name of a value that the IR has."""

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tinsmith.pipeline.errors import ModelError, UnsupportedModel
+from tinsmith.pipeline.frontends.tflite_elementwise_ops import ELEMENTWISE_IMPORTERS
 from tinsmith.pipeline.frontends.tflite_file import FileOperator
 from tinsmith.pipeline.frontends.tflite_import import Importer, Variable
-from tinsmith.pipeline.graph import Activation, DType, Tensor
+from tinsmith.pipeline.frontends.tflite_options import (
+    MAX_SHOWN,
+    OpImporter,
+    activation_of,
+    axes_of,
+    import_plain,
+    options_of,
+)
+from tinsmith.pipeline.graph import DType, Tensor
 from tinsmith.pipeline.ops import window
 from tinsmith.pipeline.ops.add import AddAttrs
 from tinsmith.pipeline.ops.conv2d import Conv2dAttrs
@@ -23,32 +32,6 @@ from tinsmith.pipeline.ops.pool2d import Pool2dAttrs
 from tinsmith.pipeline.ops.reshape import ReshapeAttrs
 from tinsmith.pipeline.ops.softmax import SoftmaxAttrs
 from tinsmith.pipeline.ops.transpose import TransposeAttrs
-
-OpImporter = Callable[[Importer, FileOperator], None]
-O = TypeVar("O")  # noqa: E741 - the type of an op's options
-
-ACTIVATIONS: Mapping[int, Activation] = {
-    schema.ActivationFunctionType.NONE: Activation.NONE,
-    schema.ActivationFunctionType.RELU: Activation.RELU,
-    schema.ActivationFunctionType.RELU6: Activation.RELU6,
-    schema.ActivationFunctionType.RELU_N1_TO_1: Activation.RELU_N1_TO_1,
-}
-
-
-def _options(im: Importer, op: FileOperator, kind: type[O]) -> O:
-    """The operator's options; the schema's defaults where the file leaves them out."""
-    if op.options is None:
-        return kind()
-    if not isinstance(op.options, kind):
-        raise ModelError(f"{im.label(op)}: its options are {type(op.options).__name__}")
-    return op.options
-
-
-def _activation(code: int) -> Activation:
-    if code not in ACTIVATIONS:
-        allowed = ", ".join(a.value for a in ACTIVATIONS.values())
-        raise UnsupportedModel(f"fused activation {code}; allowed: {allowed}")
-    return ACTIVATIONS[code]
 
 
 def _pair(im: Importer, op: FileOperator, what: str, h: int, w: int) -> window.Pair:
@@ -91,19 +74,19 @@ def _mac_inputs(im: Importer, op: FileOperator) -> tuple[Tensor, Tensor, list[Te
 
 
 def import_conv2d(im: Importer, op: FileOperator) -> None:
-    o = _options(im, op, schema.Conv2DOptionsT)
+    o = options_of(im, op, schema.Conv2DOptionsT)
     x, w, inputs = _mac_inputs(im, op)
     _rank4(im, op, x, w)
     stride = _pair(im, op, "stride", o.strideH, o.strideW)
     dilation = _pair(im, op, "dilation", o.dilationHFactor, o.dilationWFactor)
     kernel = _pair(im, op, "kernel", w.shape[1], w.shape[2])
     pads = _pads(im, op, x, o.padding, kernel, stride, dilation)
-    activation = _activation(o.fusedActivationFunction)
+    activation = activation_of(o.fusedActivationFunction)
     im.node(op, "conv2d", inputs, Conv2dAttrs(stride, dilation, pads, activation))
 
 
 def import_depthwise_conv2d(im: Importer, op: FileOperator) -> None:
-    o = _options(im, op, schema.DepthwiseConv2DOptionsT)
+    o = options_of(im, op, schema.DepthwiseConv2DOptionsT)
     x, w, inputs = _mac_inputs(im, op)
     _rank4(im, op, x, w)
     stride = _pair(im, op, "stride", o.strideH, o.strideW)
@@ -115,18 +98,18 @@ def import_depthwise_conv2d(im: Importer, op: FileOperator) -> None:
             f"but the weights have {w.shape[3]}"
         )
     pads = _pads(im, op, x, o.padding, kernel, stride, dilation)
-    activation = _activation(o.fusedActivationFunction)
+    activation = activation_of(o.fusedActivationFunction)
     im.node(
         op, "depthwise_conv2d", inputs, DepthwiseConv2dAttrs(stride, dilation, pads, activation)
     )
 
 
 def import_fully_connected(im: Importer, op: FileOperator) -> None:
-    o = _options(im, op, schema.FullyConnectedOptionsT)
+    o = options_of(im, op, schema.FullyConnectedOptionsT)
     if o.weightsFormat != schema.FullyConnectedOptionsWeightsFormat.DEFAULT:
         raise UnsupportedModel(f"weights format {o.weightsFormat}; allowed: 0 (plain)")
     x, _, inputs = _mac_inputs(im, op)
-    activation = _activation(o.fusedActivationFunction)
+    activation = activation_of(o.fusedActivationFunction)
     # TFLM goes by the declared output alone, whatever keep_num_dims says.
     rank = len(im.declared(op.outputs[0]).shape) if op.outputs else 2
     keep = bool(o.keepNumDims) if rank == 2 else rank == len(x.shape)
@@ -134,40 +117,30 @@ def import_fully_connected(im: Importer, op: FileOperator) -> None:
 
 
 def import_add(im: Importer, op: FileOperator) -> None:
-    o = _options(im, op, schema.AddOptionsT)
+    o = options_of(im, op, schema.AddOptionsT)
     inputs = [im.input(op, 0), im.input(op, 1)]
-    im.node(op, "add", inputs, AddAttrs(_activation(o.fusedActivationFunction)))
+    im.node(op, "add", inputs, AddAttrs(activation_of(o.fusedActivationFunction)))
 
 
 def _import_pool(name: str) -> OpImporter:
     def run(im: Importer, op: FileOperator) -> None:
-        o = _options(im, op, schema.Pool2DOptionsT)
+        o = options_of(im, op, schema.Pool2DOptionsT)
         x = im.input(op, 0)
         _rank4(im, op, x)
         kernel = _pair(im, op, "kernel", o.filterHeight, o.filterWidth)
         stride = _pair(im, op, "stride", o.strideH, o.strideW)
         pads = _pads(im, op, x, o.padding, kernel, stride)
-        activation = _activation(o.fusedActivationFunction)
+        activation = activation_of(o.fusedActivationFunction)
         im.node(op, name, [x], Pool2dAttrs(kernel, stride, pads, activation))
 
     return run
 
 
 def import_mean(im: Importer, op: FileOperator) -> None:
-    o = _options(im, op, schema.ReducerOptionsT)
+    o = options_of(im, op, schema.ReducerOptionsT)
     x = im.input(op, 0)
-    axes = _axes(im, op, im.integers(op, 1, "axes"), len(x.shape))
+    axes = axes_of(im, op, im.integers(op, 1, "axes"), len(x.shape))
     im.node(op, "mean", [x], ReduceAttrs(axes, bool(o.keepDims)))
-
-
-def _axes(im: Importer, op: FileOperator, axes: list[int], rank: int) -> tuple[int, ...]:
-    """Axes without negative ones and doublets, ascending."""
-    if any(not -rank <= a < rank for a in axes):
-        raise ModelError(f"{im.label(op)}: axes {axes[:MAX_SHOWN]} of an input of rank {rank}")
-    return tuple(sorted({a % rank for a in axes}))
-
-
-MAX_SHOWN = 8  # items of a list in a message
 
 
 def _pad_pairs(im: Importer, op: FileOperator, x: Tensor) -> tuple[tuple[int, int], ...]:
@@ -212,20 +185,11 @@ def import_transpose(im: Importer, op: FileOperator) -> None:
 
 
 def import_softmax(im: Importer, op: FileOperator) -> None:
-    o = _options(im, op, schema.SoftmaxOptionsT)
+    o = options_of(im, op, schema.SoftmaxOptionsT)
     beta = 1.0 if op.options is None else float(o.beta)
     if not np.isfinite(beta) or beta <= 0:
         raise ModelError(f"{im.label(op)}: beta {beta}; allowed: above 0")
     im.node(op, "softmax", [im.input(op, 0)], SoftmaxAttrs(beta))
-
-
-def _import_plain(name: str, inputs: int = 1) -> OpImporter:
-    """An op without attributes."""
-
-    def run(im: Importer, op: FileOperator) -> None:
-        im.node(op, name, [im.input(op, i) for i in range(inputs)])
-
-    return run
 
 
 def import_dequantize(im: Importer, op: FileOperator) -> None:
@@ -260,7 +224,7 @@ def _variable(im: Importer, op: FileOperator, options: Any) -> Variable:
 
 
 def import_var_handle(im: Importer, op: FileOperator) -> None:
-    variable = _variable(im, op, _options(im, op, schema.VarHandleOptionsT))
+    variable = _variable(im, op, options_of(im, op, schema.VarHandleOptionsT))
     for index in op.outputs:
         im.handles[index] = variable
 
@@ -302,7 +266,7 @@ def import_assign_variable(im: Importer, op: FileOperator) -> None:
 
 def import_call_once(im: Importer, op: FileOperator) -> None:
     """The subgraph that gives the variables their first values: constants assigned, no more."""
-    number = _options(im, op, schema.CallOnceOptionsT).initSubgraphIndex
+    number = options_of(im, op, schema.CallOnceOptionsT).initSubgraphIndex
     if not 0 < number < len(im.file.subgraphs):
         raise ModelError(f"{im.label(op)}: subgraph {number} of {len(im.file.subgraphs)}")
     start = im.file.subgraphs[number]
@@ -336,11 +300,12 @@ OP_IMPORTERS: Mapping[str, OpImporter] = {
     "SQUEEZE": import_reshape,
     "EXPAND_DIMS": import_reshape,
     "TRANSPOSE": import_transpose,
-    "RELU": _import_plain("relu"),
-    "RELU6": _import_plain("relu6"),
+    "RELU": import_plain("relu"),
+    "RELU6": import_plain("relu6"),
     "SOFTMAX": import_softmax,
-    "QUANTIZE": _import_plain("quantize"),
+    "QUANTIZE": import_plain("quantize"),
     "DEQUANTIZE": import_dequantize,
+    **ELEMENTWISE_IMPORTERS,
     "DENSIFY": import_densify,
     "CALL_ONCE": import_call_once,
     "VAR_HANDLE": import_var_handle,

@@ -70,7 +70,7 @@ def _saturate(x: Int64) -> Int64:
 
 
 def _truncated(product: Int64) -> Int64:
-    return np.sign(product) * (np.abs(product) >> 15)
+    return np.asarray(np.sign(product) * (np.abs(product) >> 15), np.int64)
 
 
 def accepts(call: OpCall) -> tuple[str, ...]:
