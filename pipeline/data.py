@@ -106,7 +106,7 @@ def read_npz_dataset(path: Path) -> tuple[Images, Images]:
             arrays = {name: file[name] for name in file.files}
     except FileNotFoundError as e:
         raise DataError(f"[data] path: there is no file '{path}'") from e
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as e:
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as e:
         raise DataError(f"'{path}' can't be read as a NumPy .npz file: {e}") from e
     return (
         _images(arrays["x_train"], arrays["y_train"], f"'{path}', train"),
