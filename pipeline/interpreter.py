@@ -9,7 +9,7 @@ import numpy as np
 
 from tinsmith.pipeline.errors import DataError
 from tinsmith.pipeline.graph import Array, DType, Graph, Node, Tensor, rebuild
-from tinsmith.pipeline.ops import OPS, call_of
+from tinsmith.pipeline.ops import OPS, call_of, lstm
 from tinsmith.pipeline.ops.reshape import ReshapeAttrs
 
 State = Mapping[str, Array]
@@ -105,11 +105,18 @@ _BATCHED_OPS = frozenset(
     (
         "conv2d", "depthwise_conv2d", "fully_connected", "max_pool2d", "average_pool2d",
         "relu", "relu6", "relu_n1_to_1", "relu_0_to_1", "leaky_relu", "logistic", "tanh",
-        "hard_swish", "quantize", "dequantize",
+        "hard_swish", "quantize", "dequantize", "cast", "exp", "elu", "gelu", "sqrt", "square",
+        "rsqrt", "abs", "neg", "resize_nearest", "resize_bilinear", "depth_to_space",
+        "space_to_depth", "transpose_conv2d",
     )
 )  # fmt: skip
 # Ops of operands that broadcast.
-_BROADCASTING_OPS = frozenset(("add", "sub", "mul", "maximum", "minimum", "prelu"))
+_BROADCASTING_OPS = frozenset(
+    ("add", "sub", "mul", "maximum", "minimum", "prelu", "squared_difference")
+)
+# Ops that work along the last axis, and over the axes of their attributes.
+_ROW_OPS = frozenset(("softmax", "log_softmax", "l2_normalization"))
+_REDUCING_OPS = frozenset(("mean", "sum", "reduce_max", "reduce_min"))
 
 
 def with_batch(graph: Graph, batch: int) -> Graph | None:
@@ -133,7 +140,12 @@ def with_batch(graph: Graph, batch: int) -> Graph | None:
             attrs = replace(attrs, size=(batch, *attrs.size[1:]))
         for out in node.outputs:
             wide[out] = _widen(graph.tensors[out], batch)
-        nodes.append(replace(node, attrs=attrs))
+        inputs = node.inputs
+        if node.op == "lstm":
+            states = [_repeated(graph.tensors[i], batch) for i in inputs[lstm.HIDDEN :]]
+            wide.update((t.name, t) for t in states)
+            inputs = (*inputs[: lstm.HIDDEN], *(t.name for t in states))
+        nodes.append(replace(node, attrs=attrs, inputs=inputs))
     if any(name not in wide for name in graph.outputs):
         return None
     return rebuild(graph, nodes=nodes, tensors=wide.values())
@@ -141,6 +153,12 @@ def with_batch(graph: Graph, batch: int) -> Graph | None:
 
 def _widen(tensor: Tensor, batch: int) -> Tensor:
     return replace(tensor, shape=(batch, *tensor.shape[1:]))
+
+
+def _repeated(tensor: Tensor, batch: int) -> Tensor:
+    """A constant of one sample, for a batch of them."""
+    data = np.repeat(tensor.value(), batch, axis=0)
+    return replace(tensor, name=f"{tensor.name}/batch", shape=data.shape, data=data)
 
 
 def _keeps_samples_apart(graph: Graph, node: Node, wide: Mapping[str, Tensor]) -> bool:
@@ -156,12 +174,23 @@ def _keeps_samples_apart(graph: Graph, node: Node, wide: Mapping[str, Tensor]) -
     rank = len(graph.tensors[node.inputs[0]].shape)
     if node.op == "reshape":
         return True
-    if node.op == "softmax":
+    if node.op in _ROW_OPS:
         return rank > 1
     if node.op == "pad":
         return bool(node.attrs.pads[0] == (0, 0))
-    if node.op == "mean":
+    if node.op in _REDUCING_OPS:
         return 0 not in node.attrs.axes
+    if node.op in ("arg_max", "arg_min"):
+        return bool(node.attrs.axis != 0)
+    if node.op == "gather":
+        return node.attrs.axis != 0 and node.inputs[1] not in wide
+    if node.op == "batch_matmul":
+        shape = graph.tensors[node.outputs[0]].shape
+        apart = (_keeps_operand_apart(graph.tensors[i], i in wide, len(shape)) for i in node.inputs)
+        return len(shape) > 2 and all(apart)
+    if node.op == "lstm":
+        constant = all(graph.tensors[i].is_constant for i in node.inputs[1:])
+        return constant and not node.attrs.time_major
     if node.op == "transpose":
         return bool(node.attrs.perm[0] == 0)
     if node.op == "concatenation":
