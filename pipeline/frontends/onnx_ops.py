@@ -9,6 +9,7 @@ from tinsmith.pipeline.frontends import onnx_elementwise as elementwise
 from tinsmith.pipeline.frontends import onnx_image as image
 from tinsmith.pipeline.frontends import onnx_matrix as matrix
 from tinsmith.pipeline.frontends import onnx_quantized as quantized
+from tinsmith.pipeline.frontends import onnx_recurrent as recurrent
 from tinsmith.pipeline.frontends import onnx_reduce as reduce
 from tinsmith.pipeline.frontends import onnx_select as select
 from tinsmith.pipeline.frontends import onnx_shape as shape
@@ -30,6 +31,7 @@ IMPORTERS: dict[str, Importer] = {
     "Resize": image.resize,
     "DepthToSpace": image.depth_to_space,
     "SpaceToDepth": image.space_to_depth,
+    "LSTM": recurrent.lstm,
     "Gemm": matrix.gemm,
     "MatMul": matrix.matmul,
     **dict.fromkeys(activation.UNARY, activation.unary),

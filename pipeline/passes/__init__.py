@@ -10,6 +10,7 @@ from tinsmith.pipeline.passes.drop_requantize import drop_requantize
 from tinsmith.pipeline.passes.fold_batch_norm import fold_batch_norm
 from tinsmith.pipeline.passes.fold_bias import fold_bias
 from tinsmith.pipeline.passes.fold_constants import fold_constants
+from tinsmith.pipeline.passes.fold_gather import fold_gather
 from tinsmith.pipeline.passes.fold_pad import fold_pad
 from tinsmith.pipeline.passes.fuse_activation import fuse_activation
 from tinsmith.pipeline.passes.layout import simplify_layout
@@ -26,6 +27,7 @@ FLOAT_PASSES: tuple[Pass, ...] = (
     simplify_layout,
     fold_batch_norm,
     fold_bias,
+    fold_gather,
     fold_pad,
     fuse_activation,
     simplify_layout,

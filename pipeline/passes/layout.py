@@ -11,11 +11,11 @@ from tinsmith.pipeline.graph import Graph
 from tinsmith.pipeline.passes import layout_absorb as absorb
 from tinsmith.pipeline.passes import layout_merge as merge
 from tinsmith.pipeline.passes import layout_sink as sink
+from tinsmith.pipeline.passes.layout_common import moves_only_ones
 from tinsmith.pipeline.passes.rewrite import Rule, apply_rules
 
 RULES: tuple[Rule, ...] = (
     merge.drop_identity,
-    merge.transpose_to_reshape,
     merge.merge_transposes,
     merge.merge_reshapes,
     merge.squeeze_reduction,
@@ -38,8 +38,15 @@ RULES: tuple[Rule, ...] = (
 def simplify_layout(graph: Graph) -> Graph:
     """The same network with as few transposes and reshapes as the rules reach."""
     result = apply_rules(graph, RULES)
+    # A transpose that moves only axes of one goes further as a transpose than as a reshape.
+    result = apply_rules(result, (merge.transpose_to_reshape, *RULES))
     return result if _moved_bytes(result) <= _moved_bytes(graph) else graph
 
 
 def _moved_bytes(graph: Graph) -> int:
-    return sum(graph.tensors[n.outputs[0]].nbytes for n in graph.nodes if n.op == "transpose")
+    return sum(
+        graph.tensors[n.outputs[0]].nbytes
+        for n in graph.nodes
+        if n.op == "transpose"
+        and not moves_only_ones(graph.tensors[n.inputs[0]].shape, n.attrs.perm)
+    )

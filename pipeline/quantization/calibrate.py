@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinsmith.pipeline.errors import DataError
-from tinsmith.pipeline.graph import Array, Graph, Node
-from tinsmith.pipeline.interpreter import run, with_batch
+from tinsmith.pipeline.graph import Array, DType, Graph, Tensor
+from tinsmith.pipeline.interpreter import State, initial_state, run, with_batch
+from tinsmith.pipeline.quantization import recurrent
 from tinsmith.pipeline.quantization.observers import BINS, OBSERVERS, Range, Seen
 
 Samples = Mapping[str, Array]
@@ -21,7 +22,7 @@ MAX_BATCH = 64
 
 
 def check_samples(graph: Graph, samples: Samples) -> dict[str, Array]:
-    """The samples as float32 arrays [N, *input shape]; DataError where they are not that.
+    """The samples as arrays [N, *input shape] of the inputs' types; DataError where they aren't.
 
     Where an input has a leading dimension of 1, samples without it are taken too.
     """
@@ -32,7 +33,7 @@ def check_samples(graph: Graph, samples: Samples) -> dict[str, Array]:
             f"calibration samples are for the inputs {sorted(samples)}; "
             f"expected {sorted(graph.inputs)}"
         )
-    checked = {name: _check(name, graph.tensors[name].shape, samples[name]) for name in samples}
+    checked = {name: _check(graph.tensors[name], samples[name]) for name in samples}
     counts = {name: len(x) for name, x in checked.items()}
     if len(set(counts.values())) > 1:
         raise DataError(
@@ -41,8 +42,8 @@ def check_samples(graph: Graph, samples: Samples) -> dict[str, Array]:
     return checked
 
 
-def _check(name: str, shape: tuple[int, ...], samples: Array) -> Array:
-    x = np.asarray(samples)
+def _check(tensor: Tensor, samples: Array) -> Array:
+    x, name, shape = np.asarray(samples), tensor.name, tensor.shape
     want = f"[N, {', '.join(map(str, shape))}]"
     if x.dtype.kind not in "fiu":
         raise DataError(f"calibration samples of '{name}' are {x.dtype}; expected float32 {want}")
@@ -54,6 +55,8 @@ def _check(name: str, shape: tuple[int, ...], samples: Array) -> Array:
         )
     if len(x) == 0:
         raise DataError(f"there are no calibration samples of '{name}'; expected at least one")
+    if tensor.dtype is not DType.FLOAT32:
+        return np.ascontiguousarray(x, tensor.dtype.numpy)
     x = np.ascontiguousarray(x, np.float32)
     bad = int(np.count_nonzero(~np.isfinite(x)))
     if bad:
@@ -75,8 +78,9 @@ class _Statistics:
         self.high = max(self.high, float(x.max()))
 
     def count(self, x: Array) -> None:
-        low, high = self.low, max(self.high, float(np.nextafter(self.low, np.inf)))
-        counts, _ = np.histogram(x, BINS, (low, high))
+        if not self.low < self.high:
+            return  # a constant
+        counts, _ = np.histogram(x.astype(np.float64), BINS, (self.low, self.high))
         self.counts = counts if self.counts is None else self.counts + counts
 
 
@@ -111,12 +115,12 @@ def calibrate(
 
 
 def _values(graph: Graph, samples: Samples) -> Iterator[tuple[str, Array]]:
-    """Every input and computed tensor with a value of it, step by step."""
+    """Every input and computed tensor of floats with a value of it, step by step."""
     total = len(next(iter(samples.values()))) if samples else 1
     elements = sum(t.size for t in graph.tensors.values() if t.data is None)
     batch = max(1, min(MAX_BATCH, total, BATCH_ELEMENTS // max(elements, 1)))
     wide = with_batch(graph, batch) if batch > 1 else None
-    state = None
+    state: State = initial_state(graph)
     start = 0
     while start < total:
         many = wide is not None and start + batch <= total
@@ -125,14 +129,19 @@ def _values(graph: Graph, samples: Samples) -> Iterator[tuple[str, Array]]:
             name: x[start : start + count].reshape(current.tensors[name].shape)
             for name, x in samples.items()
         }
-        yield from feeds.items()
-        found: list[tuple[str, Array]] = []
-
-        def watch(
-            node: Node, results: tuple[Array, ...], found: list[tuple[str, Array]] = found
-        ) -> None:
-            found.extend(zip(node.outputs, results, strict=True))
-
-        _, state = run(current, feeds, state if graph.state else None, watch)
-        yield from found
+        values, after = run(current, feeds, state)
+        yield from ((k, v) for k, v in values.items() if v.dtype == np.float32)
+        yield from _inner_values(current, values)
+        state = after
         start += count
+
+
+def _inner_values(graph: Graph, values: Mapping[str, Array]) -> Iterator[tuple[str, Array]]:
+    """The cell states of recurrent layers between the steps of a sequence."""
+    for node in graph.nodes:
+        if node.op == recurrent.LSTM:
+            x, h, c = (
+                values[name] if graph.tensors[name].data is None else graph.tensors[name].value()
+                for name in (node.inputs[i] for i in recurrent.ACTIVATIONS)
+            )
+            yield node.outputs[2], recurrent.cell_states(graph, node, x, h, c)

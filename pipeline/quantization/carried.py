@@ -38,20 +38,16 @@ def carried_parameters(
     """The parameters of groups of tensors, by the group's root: fixed by ops, or carried.
 
     A note gives its parameters to its output, and to its input where that has none yet; else the
-    note stays, as a change of scale. A quantize node without parameters hands on those of its input
-    where nothing else decides.
+    note stays, as a change of scale.
     """
     known = {groups.root(name): quant for name, quant in fixed.items()}
-    for name, t in graph.tensors.items():
-        if t.is_constant and t.quant is not None:
-            known.setdefault(groups.root(name), t.quant)
     for node in graph.nodes:
         if is_note(graph, node):
             quant = graph.tensors[node.outputs[0]].quant
             if quant is not None:
                 known.setdefault(groups.root(node.outputs[0]), quant)
                 known.setdefault(groups.root(node.inputs[0]), quant)
-    for node in graph.nodes:
-        if is_note(graph, node) and groups.root(node.inputs[0]) in known:
-            known.setdefault(groups.root(node.outputs[0]), known[groups.root(node.inputs[0])])
+    for name, t in graph.tensors.items():
+        if t.is_constant and t.quant is not None:
+            known.setdefault(groups.root(name), t.quant)
     return known

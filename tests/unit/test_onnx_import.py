@@ -292,6 +292,34 @@ def test_the_greatest_channel_of_each_pixel_is_taken_in_nhwc():
     assert [n.op for n in graph.nodes] == ["arg_max"]
 
 
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+@pytest.mark.parametrize("initial", [False, True])
+def test_an_lstm_computes_what_onnx_says(direction, initial):
+    dirs = 2 if direction == "bidirectional" else 1
+    tensors = {"w": weights(dirs, 12, 4), "r": weights(dirs, 12, 3), "b": weights(dirs, 24)}
+    inputs = ["x", *tensors]
+    if initial:
+        tensors |= {"h": weights(dirs, 2, 3), "c": weights(dirs, 2, 3)}
+        inputs += ["", "h", "c"]
+    layer = helper.make_node(
+        "LSTM", inputs, ["y", "yh", "yc"], "lstm", hidden_size=3, direction=direction
+    )
+    # Outputs of rank 4 are images to the graph: those of an LSTM are brought to rank 3 first.
+    nodes = [layer, node("Reshape", ["y", "s"], "z")]
+    tensors["s"] = ints(5, dirs * 2, 3)
+    proto = model(nodes, (5, 2, 4), tensors, out=("z", "yh", "yc"))
+    if direction == "forward":
+        graph = compare(proto)
+    else:
+        ort = pytest.importorskip("onnxruntime", reason="ONNX's reference knows forward only")
+        x = RNG.normal(size=(5, 2, 4)).astype(np.float32)
+        graph = run_passes(read_onnx(proto), FLOAT_PASSES)
+        wants = ort.InferenceSession(proto.SerializeToString()).run(None, {"x": x})
+        for got, want in zip(outputs(graph, run(graph, {"x": x})[0]), wants, strict=True):
+            np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+    assert count(graph, "lstm") == dirs
+
+
 def test_ceil_mode_leaves_out_a_window_that_starts_in_the_padding_at_the_end():
     attrs = {"kernel_shape": [2, 2], "strides": [3, 3], "ceil_mode": 1, "pads": [0, 0, 1, 1]}
     graph = read_onnx(model([node("AveragePool", "x", "y", **attrs)], (1, 1, 6, 6)))
@@ -425,9 +453,17 @@ REFUSED: list[tuple[str, Callable[[], onnx.ModelProto]]] = [
     (r"it casts to string", lambda: model([node("Cast", "x", "y", to=8)], (2,))),
     (r"it selects the last of equals",
      lambda: model([node("ArgMax", "x", "y", select_last_index=1)], (2, 3))),
+    (r"its activations are \['relu', 'tanh', 'tanh'\]; use Sigmoid, Tanh, Tanh",
+     lambda: _lstm(activations=["Relu", "Tanh", "Tanh"])),
+    (r"its input and forget gates are coupled", lambda: _lstm(input_forget=1)),
     (r"rank 6; allowed: 1 to 5",
      lambda: model([node("Transpose", "x", "y")], (1, 2, 3, 2, 2, 2))),
 ]  # fmt: skip
+
+
+def _lstm(**attrs: Any) -> onnx.ModelProto:
+    tensors = {"w": weights(1, 8, 3), "r": weights(1, 8, 2)}
+    return model([node("LSTM", "xwr", "y", hidden_size=2, **attrs)], (4, 1, 3), tensors)
 
 
 def _typed_input(kind: int) -> onnx.ModelProto:

@@ -14,6 +14,7 @@ from tinsmith.pipeline.ops.add import AddAttrs
 from tinsmith.pipeline.ops.conv2d import Conv2dAttrs
 from tinsmith.pipeline.ops.depthwise_conv2d import DepthwiseConv2dAttrs
 from tinsmith.pipeline.ops.fully_connected import FullyConnectedAttrs
+from tinsmith.pipeline.ops.gather import GatherAttrs
 from tinsmith.pipeline.ops.mul import MulAttrs
 from tinsmith.pipeline.ops.pad import PadAttrs
 from tinsmith.pipeline.ops.pool2d import Pool2dAttrs
@@ -22,6 +23,7 @@ from tinsmith.pipeline.passes import FLOAT_PASSES, INT_PASSES, Pass, run_passes
 from tinsmith.pipeline.passes.fold_batch_norm import fold_batch_norm
 from tinsmith.pipeline.passes.fold_bias import fold_bias
 from tinsmith.pipeline.passes.fold_constants import fold_constants
+from tinsmith.pipeline.passes.fold_gather import fold_gather
 from tinsmith.pipeline.passes.fold_pad import fold_pad
 from tinsmith.pipeline.passes.fuse_activation import fuse_activation
 from tinsmith.pipeline.passes.remove_dead import remove_dead
@@ -132,6 +134,17 @@ def test_a_constant_factor_behind_a_layer_goes_into_its_weights(shape):
     y = b.node("conv2d", inputs, Conv2dAttrs())
     y = b.node("mul", [y, b.constant("c", floats(*shape))], MulAttrs(Activation.RELU))
     assert ops(after(fold_batch_norm, b.build([y]))) == ["conv2d"]
+
+
+@pytest.mark.parametrize(("groups", "left"), [(1, ["conv2d"]), (2, ["conv2d", "gather"])])
+def test_an_order_of_channels_goes_into_the_weights_before_it(groups, left):
+    b = GraphBuilder("g")
+    x = b.input("x", (1, 4, 4, 6))
+    inputs = [x, b.constant("w", floats(4, 3, 3, 6 // groups)), b.constant("b", floats(4))]
+    y = b.node("conv2d", inputs, Conv2dAttrs(activation=Activation.RELU))
+    order = b.constant("order", np.array([2, 0, 3], np.int32))
+    y = b.node("gather", [y, order], GatherAttrs(3))
+    assert ops(after(fold_gather, b.build([y]))) == left
 
 
 def test_a_constant_that_differs_within_a_channel_is_no_bias():

@@ -18,9 +18,12 @@ from tinsmith.pipeline.graph import (
 )
 from tinsmith.pipeline.interpreter import run, run_samples
 from tinsmith.pipeline.ops.add import AddAttrs
+from tinsmith.pipeline.ops.arg import ArgAttrs
+from tinsmith.pipeline.ops.concatenation import ConcatenationAttrs
 from tinsmith.pipeline.ops.conv2d import Conv2dAttrs
 from tinsmith.pipeline.ops.depthwise_conv2d import DepthwiseConv2dAttrs
 from tinsmith.pipeline.ops.fully_connected import FullyConnectedAttrs
+from tinsmith.pipeline.ops.lstm import LstmAttrs
 from tinsmith.pipeline.ops.pad import PadAttrs
 from tinsmith.pipeline.ops.pool2d import Pool2dAttrs
 from tinsmith.pipeline.ops.reshape import ReshapeAttrs
@@ -181,6 +184,88 @@ def test_the_border_of_a_pad_belongs_to_the_range_of_its_input():
     graph = b.build([b.node("pad", [x], PadAttrs(((0, 0), (1, 1)), 50.0))])
     t = quantize(graph, samples(graph)).tensors
     assert t["x"].scale * (127 - t["x"].zero_point) == pytest.approx(50.0, rel=0.01)
+
+
+def test_an_input_of_a_fixed_scale_changes_it_before_a_concatenation():
+    b = GraphBuilder("g")
+    x = b.input("x", (1, 4))
+    p = b.node("softmax", [x], SoftmaxAttrs(), name="p")
+    flat = b.node("reshape", [p], ReshapeAttrs((1, 4)), name="flat")
+    y = b.node("concatenation", [flat, x], ConcatenationAttrs(1), name="y")
+    graph = b.build([y])
+    integer = quantize(graph, samples(graph))
+    assert [n.op for n in integer.nodes] == ["softmax", "reshape", "quantize", "concatenation"]
+    t = integer.tensors
+    assert t["flat_out"].quant == t["p_out"].quant == QuantParams.per_tensor(1 / 256, -128)
+    assert t["x"].quant == t["y_out"].quant
+
+
+def test_a_bound_belongs_to_the_range_of_what_it_bounds():
+    b = GraphBuilder("g")
+    x = b.input("x", (1, 4))
+    bound = b.constant("bound", np.float32(7.5).reshape(()))
+    graph = b.build([b.node("minimum", [x, bound], name="low")])
+    t = quantize(graph, samples(graph)).tensors
+    assert t["x"].quant == t["bound"].quant == t["low_out"].quant
+    assert int(t["bound"].value()) == 127
+
+
+def lstm_net(steps: int) -> Graph:
+    """A layer of 5 units over a sequence [1, steps, 3], with its state kept or not."""
+    b = GraphBuilder("net")
+    x = b.input("x", (1, steps, 3))
+    sizes = [(5, 3)] * 4 + [(5, 5)] * 4 + [(5,)] * 4
+    constants = [b.constant(f"p{i}", floats(*s)) for i, s in enumerate(sizes)]
+    states = [b.state_var(n, np.zeros((1, 5), np.float32)) for n in ("hidden", "cell")]
+    y, h, c = b.node_multi("lstm", [x, *constants, *states], LstmAttrs(), name="lstm")
+    b.assign("hidden", h)
+    b.assign("cell", c)
+    return b.build([y])
+
+
+def test_an_lstm_has_an_int16_cell_state_with_a_power_of_two_that_holds_every_step():
+    graph = lstm_net(12)
+    integer = quantize(graph, samples(graph, 20))
+    t = integer.tensors
+    cell, hidden = (next(s for s in integer.state if s.name == n) for n in ("cell", "hidden"))
+    assert (t[cell.tensor].dtype, cell.initial.dtype) == (DType.INT16, np.int16)
+    assert t[cell.tensor].quant == t[cell.next].quant
+    assert np.log2(t[cell.tensor].scale) == round(np.log2(t[cell.tensor].scale))
+    assert t[hidden.tensor].quant == t[hidden.next].quant == t[integer.outputs[0]].quant
+    assert t["p0"].quant.axis is None
+    assert t["p8"].scale == float(np.float32(t["x"].scale) * np.float32(t["p0"].scale))
+
+
+def test_the_cell_state_between_the_steps_is_seen_too():
+    """A sequence of many steps and one of single steps with the state kept have the same range."""
+    graph = lstm_net(12)
+    x = floats(1, 1, 12, 3)
+    whole = calibrate(graph, {"x": x})
+    single = calibrate(replace_input(graph, (1, 1, 3)), {"x": x.reshape(12, 1, 1, 3)})
+    (cell,) = [s.next for s in graph.state if s.name == "cell"]
+    assert whole[cell] == pytest.approx(single[cell], rel=1e-5)
+
+
+def replace_input(graph: Graph, shape: tuple[int, ...]) -> Graph:
+    tensors = {**graph.tensors, "x": replace(graph.tensors["x"], shape=shape)}
+    out = graph.outputs[0]
+    tensors[out] = replace(tensors[out], shape=(*shape[:2], 5))
+    return Graph(graph.name, tensors, graph.nodes, graph.inputs, graph.outputs, graph.state)
+
+
+def test_int8_lstm_outputs_follow_float_outputs():
+    graph = lstm_net(12)
+    x = samples(graph, 20)
+    integer = quantize(graph, x, QuantizeOptions(float_io=True))
+    (want,), (got,) = run_samples(graph, x), run_samples(integer, x)
+    assert np.corrcoef(want.ravel(), got.ravel())[0, 1] > 0.99
+
+
+def test_an_output_of_indices_stays_what_it_is_at_float_borders():
+    b = GraphBuilder("g")
+    graph = b.build([b.node("arg_max", [b.input("x", (1, 4))], ArgAttrs(1))])
+    integer = quantize(graph, samples(graph), QuantizeOptions(float_io=True))
+    assert [n.op for n in integer.nodes] == ["quantize", "arg_max"]
 
 
 def test_constants_shared_by_two_layers_are_quantized_for_each():
