@@ -10,14 +10,19 @@ from support.nets import CALIBRATION_SAMPLES, Net
 from tinsmith.pipeline.graph import Activation, DType, Graph, QuantParams
 from tinsmith.pipeline.ops import window
 from tinsmith.pipeline.ops.add import AddAttrs
+from tinsmith.pipeline.ops.concatenation import ConcatenationAttrs
 from tinsmith.pipeline.ops.conv2d import Conv2dAttrs
 from tinsmith.pipeline.ops.depthwise_conv2d import DepthwiseConv2dAttrs
 from tinsmith.pipeline.ops.fully_connected import FullyConnectedAttrs
+from tinsmith.pipeline.ops.leaky_relu import LeakyReluAttrs
 from tinsmith.pipeline.ops.mean import ReduceAttrs
+from tinsmith.pipeline.ops.mul import MulAttrs
 from tinsmith.pipeline.ops.pad import PadAttrs
 from tinsmith.pipeline.ops.pool2d import Pool2dAttrs
 from tinsmith.pipeline.ops.reshape import ReshapeAttrs
+from tinsmith.pipeline.ops.slice import SliceAttrs
 from tinsmith.pipeline.ops.softmax import SoftmaxAttrs
+from tinsmith.pipeline.ops.split import SplitAttrs
 from tinsmith.pipeline.ops.transpose import TransposeAttrs
 
 MAX_ELEMENTS = 4096  # of an activation
@@ -116,26 +121,129 @@ def grow_fully_connected(net: Net, x: str) -> str | None:
     return net.node("fully_connected", inputs, attrs, saturate=_saturate(net))
 
 
-def grow_add(net: Net, x: str) -> str | None:
+def _like(net: Net, x: str) -> list[str]:
+    """Other int8 tensors of the same shape."""
     shape = net.shape(x)
-    same = [
+    return [
         name
         for name in net.values
         if name != x and net.shape(name) == shape and net.tensor(name).dtype is DType.INT8
     ]
-    attrs = AddAttrs(_activation(net))
+
+
+def _operands(net: Net, x: str, quant: QuantParams | None = None) -> list[str]:
+    """x and another tensor of its shape or a constant that broadcasts, in any order.
+
+    quant: of the constant; by default one of its own.
+    """
+    shape, same = net.shape(x), _like(net, x)
     if same and net.rng.random() < 0.8:
         other = same[_pick(net, range(len(same)))]
     else:
-        kind = shape if net.rng.random() < 0.5 or len(shape) > 4 else shape[-1:]
-        data = net.rng.integers(-128, 128, kind).astype(np.int8)
+        kinds = [shape[-1:], (1,)] if len(shape) > 4 else [shape, shape, shape[-1:], (1,)]
+        data = net.rng.integers(-128, 128, kinds[_pick(net, range(len(kinds)))]).astype(np.int8)
         scale = net.tensor(x).scale * float(net.rng.uniform(0.2, 2.0))
-        quant = QuantParams.per_tensor(scale, _pick(net, range(-20, 21)))
-        other = net.builder.constant("k", data, quant)
+        own = QuantParams.per_tensor(scale, _pick(net, range(-20, 21)))
+        other = net.builder.constant("k", data, quant or own)
     pair = [x, other] if net.rng.random() < 0.5 else [other, x]
     if net.tensor(pair[0]).is_constant and len(net.shape(pair[0])) != len(shape):
         pair = [x, other]
-    return net.node("add", pair, attrs, saturate=_saturate(net))
+    return pair
+
+
+def _grow_arithmetic(op: str, attrs: Callable[[Activation], object]) -> Grower:
+    def grow(net: Net, x: str) -> str | None:
+        chosen = attrs(_activation(net))
+        return net.node(op, _operands(net, x), chosen, saturate=_saturate(net))
+
+    return grow
+
+
+def _with_scale_of(net: Net, name: str, x: str) -> str:
+    """The tensor itself where it has the scale of x, else it requantized to that."""
+    if net.tensor(name).quant == net.tensor(x).quant:
+        return name
+    return net.node("quantize", [name], quant=net.tensor(x).quant, dtype=DType.INT8)
+
+
+def _grow_extremum(op: str) -> Grower:
+    def grow(net: Net, x: str) -> str | None:
+        pair = _operands(net, x, net.tensor(x).quant)
+        pair = [n if net.tensor(n).is_constant else _with_scale_of(net, n, x) for n in pair]
+        return net.node(op, pair)
+
+    return grow
+
+
+def grow_prelu(net: Net, x: str) -> str | None:
+    shape = net.shape(x)
+    if not 2 <= len(shape) <= 4:
+        return None
+    alpha = (*(1,) * (len(shape) - 2), shape[-1])
+    data = net.rng.integers(-128, 128, alpha).astype(np.int8)
+    quant = QuantParams.per_tensor(float(net.rng.uniform(0.002, 0.01)), _pick(net, range(-20, 21)))
+    return net.node("prelu", [x, net.builder.constant("alpha", data, quant)],
+                    saturate=_saturate(net))  # fmt: skip
+
+
+def grow_leaky_relu(net: Net, x: str) -> str | None:
+    attrs = LeakyReluAttrs(float(net.rng.uniform(0.0, 0.5)))
+    return net.node("leaky_relu", [x], attrs, saturate=_saturate(net))
+
+
+def grow_concatenation(net: Net, x: str) -> str | None:
+    """With tensors that have its shape but along one axis, at most four."""
+    shape = net.shape(x)
+    if len(shape) < 2:
+        return None
+    axis = len(shape) - 1 if net.rng.random() < 0.6 else _pick(net, range(1, len(shape)))
+
+    def rest(name: str) -> tuple[int, ...]:
+        other = net.shape(name)
+        return (*other[:axis], *other[axis + 1 :])
+
+    fitting = [
+        n
+        for n in net.values
+        if len(net.shape(n)) == len(shape)
+        and rest(n) == rest(x)
+        and net.tensor(n).dtype is DType.INT8
+    ]
+    count = min(len(fitting), _pick(net, (1, 2, 3)))
+    others = [fitting[int(i)] for i in net.rng.permutation(len(fitting))[:count]]
+    parts = [_with_scale_of(net, n, x) for n in others]
+    parts.insert(_pick(net, range(len(parts) + 1)), x)
+    return net.node("concatenation", parts, ConcatenationAttrs(axis))
+
+
+def grow_split(net: Net, x: str) -> str | None:
+    shape = net.shape(x)
+    axes = [i for i in range(1, len(shape)) if shape[i] > 1]
+    if not axes:
+        return None
+    axis = axes[_pick(net, range(len(axes)))]
+    first = _pick(net, range(1, shape[axis]))
+    sizes = (first, shape[axis] - first)
+    outs = net.node_multi("split", [x], SplitAttrs(axis, sizes))
+    return outs[sizes.index(max(sizes))]
+
+
+def grow_slice(net: Net, x: str) -> str | None:
+    shape = net.shape(x)
+    if len(shape) < 2:
+        return None
+    begin, size, step = [0], [shape[0]], [1]
+    for d in shape[1:]:
+        stride = _pick(net, (1, 1, 1, 2, -1))
+        length = _pick(net, range((d + 1) // 2, d + 1))
+        count = -(-length // abs(stride))
+        reach = (count - 1) * abs(stride)
+        start = _pick(net, range(d - reach))
+        begin.append(start if stride > 0 else start + reach)
+        size.append(count)
+        step.append(stride)
+    attrs = SliceAttrs(tuple(begin), tuple(size), tuple(step) if set(step) != {1} else ())
+    return net.node("slice", [x], attrs)
 
 
 def _grow_pool(op: str) -> Grower:
@@ -209,7 +317,7 @@ GROWERS: dict[str, Grower] = {
     "conv2d": grow_conv2d,
     "depthwise_conv2d": grow_depthwise_conv2d,
     "fully_connected": grow_fully_connected,
-    "add": grow_add,
+    "add": _grow_arithmetic("add", AddAttrs),
     "max_pool2d": _grow_pool("max_pool2d"),
     "average_pool2d": _grow_pool("average_pool2d"),
     "mean": grow_mean,
@@ -220,10 +328,28 @@ GROWERS: dict[str, Grower] = {
     "relu6": _grow_one_input("relu6"),
     "softmax": grow_softmax,
     "quantize": grow_quantize,
+    "sub": _grow_arithmetic("sub", AddAttrs),
+    "mul": _grow_arithmetic("mul", MulAttrs),
+    "maximum": _grow_extremum("maximum"),
+    "minimum": _grow_extremum("minimum"),
+    "concatenation": grow_concatenation,
+    "split": grow_split,
+    "slice": grow_slice,
+    "relu_n1_to_1": _grow_one_input("relu_n1_to_1"),
+    "relu_0_to_1": _grow_one_input("relu_0_to_1"),
+    "leaky_relu": grow_leaky_relu,
+    "prelu": grow_prelu,
+    "logistic": _grow_one_input("logistic"),
+    "tanh": _grow_one_input("tanh"),
+    "hard_swish": _grow_one_input("hard_swish"),
 }
 
 # How often an op is tried, where not once.
-WEIGHTS = {"conv2d": 5, "depthwise_conv2d": 4, "fully_connected": 2, "add": 3, "softmax": 0.4}
+WEIGHTS = {
+    "conv2d": 8, "depthwise_conv2d": 6, "fully_connected": 4, "add": 4, "softmax": 0.4,
+    "concatenation": 2, "relu_n1_to_1": 0.3, "relu_0_to_1": 0.3, "quantize": 0.5,
+    "max_pool2d": 2, "average_pool2d": 2,
+}  # fmt: skip
 
 
 def random_network(
