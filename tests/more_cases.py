@@ -508,7 +508,6 @@ def _svdf(
     activation: Activation = Activation.RELU,
     y_scale: float = 0.02,
     few_values: bool = False,
-    oracle: Oracle | None = None,
 ) -> Case:
     def build(rng: np.random.Generator) -> Graph:
         net = Net(name, rng)
@@ -539,7 +538,7 @@ def _svdf(
         b.assign("memory", after)
         return net.graph([y])
 
-    return Case(name, build, few_values, oracle)
+    return Case(name, build, few_values)
 
 
 _SVDF = (
@@ -549,7 +548,7 @@ _SVDF = (
     _svdf("one_memory", 1, 9, 17, 1),
     _svdf("one_unit", 1, 9, 1, 5, few_values=True),
     _svdf("one_input", 1, 1, 17, 5),
-    _svdf("no_bias", 1, 13, 17, 5, bias=False, oracle=Oracle.REF),
+    _svdf("no_bias", 1, 13, 17, 5, bias=False),
     _svdf("zero_point_low", 1, 13, 17, 5, quant=(0.05, -128)),
     _svdf("saturating", 1, 13, 17, 5, quant=(0.1, 3), y_scale=0.01),
     _svdf("float", 1, 9, 11, 3, dtype=FLOAT),

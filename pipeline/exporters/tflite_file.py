@@ -147,6 +147,7 @@ class Subgraph:
         options: Any,
         inputs: Sequence[int],
         outputs: Sequence[int],
+        intermediates: Sequence[int] = (),
     ) -> None:
         """Adds an operator; `options` is a *OptionsT of the schema, or None."""
         kind = 0
@@ -159,6 +160,7 @@ class Subgraph:
                 outputs=np.asarray(outputs, np.int32),
                 builtinOptionsType=kind,
                 builtinOptions=options,
+                intermediates=np.asarray(intermediates, np.int32) if intermediates else None,
             )
         )
 

@@ -9,7 +9,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from tinsmith.pipeline.errors import UnsupportedModel
 from tinsmith.pipeline.exporters.tflite_file import TENSOR_TYPES
-from tinsmith.pipeline.graph import Activation, DType, Graph, StateVar, Tensor
+from tinsmith.pipeline.graph import Activation, DType, Graph, QuantParams, StateVar, Tensor
 from tinsmith.pipeline.ops import lstm, svdf, window
 
 if TYPE_CHECKING:
@@ -229,14 +229,40 @@ def write_lstm(site: Site) -> None:
     # No peepholes after the weights, no projection before the state, no layer norm behind it.
     inputs = (*ins[:9], *(-1,) * 3, *ins[9:13], *(-1,) * 2, *state, *(-1,) * 4)
     version = 3 if site.is_int8 else 1
-    site.sub.operator("UNIDIRECTIONAL_SEQUENCE_LSTM", version, options, inputs, site.outputs[:1])
+    code = "UNIDIRECTIONAL_SEQUENCE_LSTM"
+    hints = _intermediates(site) if site.is_int8 else ()
+    site.sub.operator(code, version, options, inputs, site.outputs[:1], hints)
+
+
+def _intermediates(site: Site) -> tuple[int, ...]:
+    """Five tensors that nobody computes, whose scales some runtimes ask for: gates and hidden."""
+    name, hidden = site.call.name, site.call.input(lstm.HIDDEN)
+    gate = Tensor("gate", (0,), DType.INT16, QuantParams.per_tensor(lstm.GATE_INPUT_SCALE))
+    wishes = [*((f"{name}/{g}_gate_sum", gate) for g in lstm.GATES), (f"{name}/hidden", hidden)]
+    return tuple(site.sub.temporary(wish, like, (0,)) for wish, like in wishes)
 
 
 def write_svdf(site: Site) -> None:
-    a = site.call.attrs
+    """With a bias always: tflite-micro reads it unasked."""
+    a, call = site.call.attrs, site.call
     options = schema.SVDFOptionsT(rank=a.rank, fusedActivationFunction=ACTIVATIONS[a.activation])
-    inputs = (*site.inputs[:4], _state_input(site, svdf.STATE))
+    x, wf, wt, bias = site.inputs[:4]
+    if bias < 0:
+        kind = np.int32 if site.is_int8 else np.float32
+        bias = site.sub.constant(f"{call.name}/bias", np.zeros(call.output.shape[1], kind),
+                                 _svdf_bias_quant(site))  # fmt: skip
+    inputs = (x, wf, wt, bias, _state_input(site, svdf.STATE))
     site.sub.operator("SVDF", 3 if site.is_int8 else 1, options, inputs, site.outputs[:1])
+
+
+def _svdf_bias_quant(site: Site) -> QuantParams | None:
+    if not site.is_int8:
+        return None
+    call = site.call
+    product = np.float32(call.input(svdf.STATE).scale) * np.float32(
+        call.input(svdf.TIME_WEIGHTS).scale
+    )
+    return QuantParams.per_tensor(float(product))
 
 
 MORE_WRITERS: dict[str, Writer] = {

@@ -38,6 +38,14 @@ def accepts(call: OpCall) -> tuple[str, ...]:
     return ()
 
 
+def _exp(call: OpCall, x: Reals) -> Reals:
+    return np.exp(x)
+
+
+def _abs(call: OpCall, x: Reals) -> Reals:
+    return np.abs(x)
+
+
 def _elu(call: OpCall, x: Reals) -> Reals:
     return np.where(x < 0, np.expm1(np.minimum(x, 0)), x)
 
@@ -157,6 +165,7 @@ def _unary(
     run_int: Callable[[OpCall, Values], tuple[Array, ...]] | None = None,
     attrs: type | None = None,
     oracle: Oracle = Oracle.TFLM,
+    disagree: tuple[Oracle, ...] = (),
 ) -> OpDef:
     options = {} if attrs is None else {"attrs": attrs}
     return OpDef(
@@ -166,19 +175,27 @@ def _unary(
         run_float=_float_runner(function),
         run_int=run_int or _table_runner(function),
         oracle=oracle,
+        disagree=disagree,
         accepts=accepts,
         **options,
     )
 
 
-EXP = _unary("exp", "e^x", lambda call, x: np.exp(x), oracle=Oracle.REF)
-ELU = _unary("elu", "x, or e^x - 1 below zero", _elu)
-GELU = _unary("gelu", "x times the normal distribution of x", _gelu, attrs=GeluAttrs,
-              oracle=Oracle.REF)  # fmt: skip
+# Where disagree is given, that runtime has no such op.
+EXP = _unary("exp", "e^x", _exp, oracle=Oracle.REF, disagree=(Oracle.TFLM,))
+ELU = _unary("elu", "x, or e^x - 1 below zero", _elu, disagree=(Oracle.REF,))
+GELU = _unary(
+    "gelu",
+    "x times the normal distribution of x",
+    _gelu,
+    attrs=GeluAttrs,
+    oracle=Oracle.REF,
+    disagree=(Oracle.TFLM,),
+)
 SQRT = _unary("sqrt", "square root", _sqrt, run_int=_between_runner(_sqrt))
 SQUARE = _unary("square", "x * x", _square, run_int=_between_runner(_square))
 RSQRT = _unary("rsqrt", "1 / square root", _finite_rsqrt, run_int=_rsqrt_int)
-ABS = _unary("abs", "magnitude", lambda call, x: np.abs(x), run_int=_abs_int)
+ABS = _unary("abs", "magnitude", _abs, run_int=_abs_int)
 NEG = _unary("neg", "-x", _neg, run_int=_between_runner(_neg))
 
 UNARY = (EXP, ELU, GELU, SQRT, SQUARE, RSQRT, ABS, NEG)
