@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from support.case import Case, one_input, q
+from support.more_growers import lstm_node
 from support.nets import Net
 
 from tinsmith.pipeline.graph import NO_ATTRS, Activation, DType, Graph, QuantParams
@@ -399,57 +400,6 @@ def _real_unary(op: str, attrs: Any = NO_ATTRS, **k: Any) -> tuple[Case, ...]:
 # Layers with a state
 
 
-def lstm_node(
-    net: Net,
-    x: str,
-    units: int,
-    attrs: LstmAttrs,
-    cell_power: int = -11,
-    hidden: QuantParams | None = None,
-    stateful: bool = True,
-    spread: float = 1.5,
-) -> str:
-    """Adds an lstm with random weights and its state; the name of its output."""
-    shape, is_int = net.shape(x), net.tensor(x).dtype is DType.INT8
-    batch, inputs = shape[1 if attrs.time_major else 0], shape[2]
-    rng, b = net.rng, net.builder
-    hidden = hidden or q(1 / 127, -1)
-    cell = q(2.0**cell_power)
-
-    def matrix(columns: int, name: str) -> tuple[str, float]:
-        data = rng.integers(-127, 128, (units, columns)).astype(np.int8)
-        scale = float(np.float32(spread / (127 * np.sqrt(columns)) * rng.uniform(0.5, 1.5)))
-        if is_int:
-            return b.constant(name, data, q(scale)), scale
-        return b.constant(name, data.astype(np.float32) * np.float32(scale)), scale
-
-    first = [matrix(inputs, f"w{g}") for g in "ifco"]
-    second = [matrix(units, f"r{g}") for g in "ifco"]
-    real = rng.normal(0, 0.5, (4, units))
-    biases = []
-    for g in range(4):
-        values = real[g].astype(np.float32)
-        if is_int:
-            values = np.round(real[g] / (net.tensor(x).scale * first[g][1])).astype(np.int32)
-        biases.append(b.constant(f"b{g}", values))
-    state = []
-    for name, quant, kind in (("h", hidden, np.int8), ("c", cell, np.int16)):
-        dtype = kind if is_int else np.float32
-        zero = np.full((batch, units), quant.zero_point[0] if is_int else 0, dtype)
-        used = quant if is_int else None
-        if stateful:
-            state.append(b.state_var(b.fresh(name), zero, used))
-        else:
-            state.append(b.constant(name, zero, used))
-    names = [x, *(n for n, _ in first), *(n for n, _ in second), *biases, *state]
-    quants = [hidden, hidden, cell] if is_int else None
-    y, h, c = b.node_multi("lstm", names, attrs, quant=quants)
-    if stateful:
-        for name, value in zip(state, (h, c), strict=True):
-            b.assign(name, value)
-    return y
-
-
 def _lstm(
     name: str,
     shape: tuple[int, int, int],
@@ -459,12 +409,14 @@ def _lstm(
     dtype: DType = DType.INT8,
     quant: tuple[float, int] = (0.02, 3),
     few_values: bool = False,
+    hidden: QuantParams | None = None,
     **k: Any,
 ) -> Case:
     def build(rng: np.random.Generator) -> Graph:
         net = Net(name, rng)
         x = net.input(shape, *quant, dtype)
-        return net.graph([lstm_node(net, x, units, LstmAttrs(time_major, clip), **k)])
+        attrs = LstmAttrs(time_major, clip)
+        return net.graph([lstm_node(net, x, units, attrs, hidden or q(1 / 127, -1), **k)])
 
     return Case(name, build, few_values)
 

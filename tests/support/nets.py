@@ -172,9 +172,12 @@ class Net:
         assert name in node.outputs
         for out in node.outputs:
             del self.builder.tensors[out], self.values[out]
+        for var in [s for s in self.builder.state if s.next in node.outputs]:
+            self.builder.state.remove(var)
+            del self.builder.tensors[var.tensor]
         read = {i for other in self.builder.nodes for i in other.inputs}
         for i in {*node.inputs} - read - {""}:
-            if self.tensor(i).is_constant:
+            if i in self.builder.tensors and self.tensor(i).is_constant:
                 del self.builder.tensors[i]
 
     def distinct(self, name: str) -> int:

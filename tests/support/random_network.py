@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from support.more_growers import MORE_GROWERS, MORE_WEIGHTS
 from support.nets import CALIBRATION_SAMPLES, Net
 from tinsmith.pipeline.graph import Activation, DType, Graph, QuantParams
 from tinsmith.pipeline.ops import window
@@ -342,6 +343,7 @@ GROWERS: dict[str, Grower] = {
     "logistic": _grow_one_input("logistic"),
     "tanh": _grow_one_input("tanh"),
     "hard_swish": _grow_one_input("hard_swish"),
+    **MORE_GROWERS,
 }
 
 # How often an op is tried, where not once.
@@ -349,6 +351,7 @@ WEIGHTS = {
     "conv2d": 8, "depthwise_conv2d": 6, "fully_connected": 4, "add": 4, "softmax": 0.4,
     "concatenation": 2, "relu_n1_to_1": 0.3, "relu_0_to_1": 0.3, "quantize": 0.5,
     "max_pool2d": 2, "average_pool2d": 2,
+    **MORE_WEIGHTS,
 }  # fmt: skip
 
 
@@ -407,5 +410,7 @@ def _is_good(net: Net, name: str) -> bool:
 
 
 def _unread(net: Net) -> list[str]:
+    """What no node reads, but for the states that a layer keeps."""
     read = {name for node in net.builder.nodes for name in node.inputs}
+    read |= {var.next for var in net.builder.state}
     return [name for node in net.builder.nodes for name in node.outputs if name not in read]
