@@ -71,7 +71,8 @@ def high_multiply(a: ArrayLike, m: ArrayLike) -> Int64:
 def high_multiply_int16(a: ArrayLike, m: ArrayLike) -> Int64:
     """gemmlowp's SaturatingRoundingDoublingHighMul on int16: a * m / 2^15, ties away from zero."""
     product = np.asarray(a, np.int64) * np.asarray(m, np.int64)
-    return np.minimum(np.sign(product) * ((np.abs(product) + (1 << 14)) >> 15), 0x7FFF)
+    rounded = np.sign(product) * ((np.abs(product) + (1 << 14)) >> 15)
+    return np.asarray(np.minimum(rounded, 0x7FFF), np.int64)
 
 
 def divide_by_power_of_two(x: ArrayLike, exponent: ArrayLike) -> Int64:

@@ -72,8 +72,8 @@ def write_slice(site: Site) -> None:
     stride = site.sub.constant(f"{name}/stride", np.asarray(a.steps, np.int32))
     version = 4 if rank > 4 else _by_type(site, 2, 1)
     options = schema.StridedSliceOptionsT(endMask=mask)
-    inputs = (site.inputs[0], begin, end, stride)
-    site.sub.operator("STRIDED_SLICE", version, options, inputs, site.outputs)
+    strided = (site.inputs[0], begin, end, stride)
+    site.sub.operator("STRIDED_SLICE", version, options, strided, site.outputs)
 
 
 def write_sub(site: Site) -> None:
