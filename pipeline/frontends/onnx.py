@@ -29,17 +29,20 @@ from tinsmith.pipeline.frontends.onnx_file import (
     check_shape,
     load_model,
 )
-from tinsmith.pipeline.frontends.onnx_fold import constant_value, fold
+from tinsmith.pipeline.frontends.onnx_fold import MAX_FOLDED, constant_value, fold
 from tinsmith.pipeline.frontends.onnx_ops import IMPORTERS, Importer, importer_of
-from tinsmith.pipeline.graph import Graph, GraphBuilder, Node, Shape, Tensor, rebuild
+from tinsmith.pipeline.graph import DType, Graph, GraphBuilder, Node, Shape, Tensor, rebuild
 from tinsmith.pipeline.ops import OPS, call_of
 from tinsmith.pipeline.passes import FLOAT_PASSES, run_passes
 from tinsmith.pipeline.quantization import quantize, tensors_without_range
 from tinsmith.pipeline.quantization.carried import is_note
 from tinsmith.pipeline.verify import verify
 
-# Integers are taken where DequantizeLinear says what they mean; the graph has them as int8.
-INPUT_TYPES = (TensorProto.FLOAT, TensorProto.INT8, TensorProto.UINT8)
+# All floats are float32 here. int8 and uint8 are taken where DequantizeLinear says what they mean;
+# the graph has them as int8. int32 and int64 are indices, and stay what they are.
+FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
+BYTES = (TensorProto.INT8, TensorProto.UINT8)
+INDICES: dict[int, DType] = {TensorProto.INT32: DType.INT32, TensorProto.INT64: DType.INT64}
 
 # A rank-3 input is a signal [n, c, length] where one of these reads it.
 SIGNAL_OPS = (
@@ -108,15 +111,19 @@ def _report(problems: Sequence[Problem]) -> str:
 def _declare_input(
     ctx: Context, model: OnnxModel, spec: OnnxInput, shapes: Mapping[str, Sequence[int]]
 ) -> Problem | None:
-    if spec.elem_type not in INPUT_TYPES:
+    if spec.elem_type in INDICES:
+        shape = _input_shape(spec, shapes)
+        ctx.values[spec.name] = ctx.builder.input(spec.name, shape, INDICES[spec.elem_type])
+        return None
+    if spec.elem_type not in (*FLOATS, *BYTES):
         kind = TensorProto.DataType.Name(spec.elem_type) if spec.elem_type in _TYPES else "unknown"
         return Problem(
             "input",
             spec.name,
             f"its type is {kind.lower()}",
-            "use float32 inputs, or int8 or uint8 where it is quantized",
+            "use float32 inputs, int8 or uint8 where it is quantized, or int32 or int64 indices",
         )
-    if spec.elem_type != TensorProto.FLOAT and not _is_dequantized(model, spec.name):
+    if spec.elem_type in BYTES and not _is_dequantized(model, spec.name):
         reason = "it is of integers that nothing dequantizes"
         return Problem("input", spec.name, reason, "give it a DequantizeLinear")
     shape = _input_shape(spec, shapes)
@@ -234,6 +241,13 @@ def _import_constant(ctx: Context, node: OnnxNode) -> bool:
     results = fold(node, [a for a in arrays if not isinstance(a, str)], ctx.opset)
     if results is None:
         return False
+    # The sum is bounded too, so that many large results don't exhaust the memory.
+    ctx.folded_elements += sum(r.size for r in results)
+    if ctx.folded_elements > MAX_FOLDED:
+        raise ModelError(
+            f"{node.op} '{node.name}': the constants that the ONNX model computes have more than "
+            f"{MAX_FOLDED} elements; store them as initializers"
+        )
     ctx.values.update(zip((o for o in node.outputs if o), results, strict=True))
     return True
 

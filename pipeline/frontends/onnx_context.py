@@ -102,8 +102,11 @@ class Context:
     opset: int
     values: dict[str, Value] = field(default_factory=dict)
     node_names: set[str] = field(default_factory=set)
+    folded_elements: int = 0
 
     def value(self, node: OnnxNode, i: int) -> Value:
+        if not node.has_input(i):
+            raise ModelError(f"{node.op} '{node.name}': its input {i} is absent")
         return self.values[node.inputs[i]]
 
     def shape(self, value: Value) -> Shape:

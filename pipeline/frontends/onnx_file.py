@@ -20,7 +20,7 @@ from onnx import ModelProto, NodeProto, TensorProto
 from tinsmith.pipeline.errors import ModelError
 from tinsmith.pipeline.graph import Array, Node, Shape, topological_order
 
-MAX_ELEMENTS = 1 << 28  # of one tensor: far above what any target holds
+MAX_ELEMENTS = 1 << 27  # of one tensor: far above what any target holds
 MIN_OPSET = 13
 
 Source = str | Path | bytes | ModelProto

@@ -13,6 +13,8 @@ from tinsmith.pipeline.errors import ModelError
 from tinsmith.pipeline.frontends.onnx_file import MAX_ELEMENTS, OnnxNode, tensor_array
 from tinsmith.pipeline.graph import Array
 
+MAX_FOLDED = 1 << 26  # elements of all results of a model
+
 Bound = Callable[[OnnxNode, Sequence[Array]], int]
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tinsmith.pipeline.errors import ModelError
 from tinsmith.pipeline.frontends.onnx_context import Context, Refused, Value
-from tinsmith.pipeline.frontends.onnx_file import OnnxNode
+from tinsmith.pipeline.frontends.onnx_file import OnnxNode, check_shape
 from tinsmith.pipeline.frontends.onnx_window import pair
 from tinsmith.pipeline.ops.blocks import BlockAttrs
 from tinsmith.pipeline.ops.gather import GatherAttrs
@@ -123,7 +123,7 @@ def _target(ctx: Context, node: OnnxNode) -> tuple[tuple[int, ...], tuple[float,
             target[axis], factors[axis] = int(np.floor(shape[axis] * factor)), float(factor)
     if min(target) < 1:
         raise ModelError(f"Resize '{node.name}': {list(shape)} to {target}")
-    return tuple(target), (factors[2], factors[3])
+    return check_shape(f"Resize '{node.name}': its output", target), (factors[2], factors[3])
 
 
 def _places(node: OnnxNode, size: int, out: int, scale: float) -> NDArray[np.float64]:

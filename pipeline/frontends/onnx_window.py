@@ -128,7 +128,8 @@ def batch_normalization(ctx: Context, node: OnnxNode) -> Value:
     )
     with np.errstate(all="ignore"):
         scale = gamma / np.sqrt(variance + float(node.attrs.get("epsilon", 1e-5)))
-        shift = beta - mean * scale
+        shift = (beta - mean * scale).astype(np.float32)
+        scale = scale.astype(np.float32)
     if not (np.all(np.isfinite(scale)) and np.all(np.isfinite(shift))):
         raise ModelError(f"BatchNormalization '{node.name}': scale or shift is not finite")
     return per_channel(ctx, node, ctx.data(node), scale, shift)

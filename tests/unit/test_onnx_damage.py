@@ -54,11 +54,13 @@ def _set_dims(proto: ModelProto, name: str, dims: list[int]) -> None:
     tensor.dims[:] = dims
 
 
-def _fold(proto: ModelProto, op: str, size: int) -> None:
-    proto.graph.initializer.append(numpy_helper.from_array(np.array([size, size], np.int64), "big"))
-    inputs = ["big"] if op == "ConstantOfShape" else ["w", "big"]
-    proto.graph.node.append(helper.make_node(op, inputs, ["huge"], "huge"))
-    proto.graph.output.append(helper.make_tensor_value_info("huge", TensorProto.FLOAT, None))
+def _fold(proto: ModelProto, op: str, size: int, name: str = "huge") -> None:
+    target, one = np.array([size, size], np.int64), np.ones((1, 1), np.float32)
+    for data, what in ((target, "shape"), (one, "one")):
+        proto.graph.initializer.append(numpy_helper.from_array(data, f"{name}_{what}"))
+    inputs = [f"{name}_shape"] if op == "ConstantOfShape" else [f"{name}_one", f"{name}_shape"]
+    proto.graph.node.append(helper.make_node(op, inputs, [name], name))
+    proto.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
 
 
 def _attribute(proto: ModelProto, node: int, attribute: onnx.AttributeProto) -> None:
@@ -118,6 +120,12 @@ DAMAGE: dict[str, Callable[[ModelProto], object]] = {
     r"its constant result would have \d+ elements; allowed": lambda m: _fold(
         m, "ConstantOfShape", 1 << 30
     ),
+    r"Max 'max': its input 1 is absent": lambda m: m.graph.node.append(
+        helper.make_node("Max", ["a", ""], ["e"], "max")
+    ),
+    r"the constants that the ONNX model computes have more than": lambda m: [
+        _fold(m, "Expand", 5000, f"huge{i}") for i in range(3)
+    ],
     r"sparse initializers": lambda m: m.graph.sparse_initializer.add(),
 }
 

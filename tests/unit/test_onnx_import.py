@@ -14,9 +14,10 @@ from onnx.reference import ReferenceEvaluator
 
 from tinsmith.pipeline.errors import ModelError, UnsupportedModel
 from tinsmith.pipeline.frontends.onnx import read_onnx
-from tinsmith.pipeline.graph import Array, Graph
+from tinsmith.pipeline.graph import Array, DType, Graph
 from tinsmith.pipeline.interpreter import outputs, run
 from tinsmith.pipeline.passes import FLOAT_PASSES, run_passes
+from tinsmith.pipeline.quantization import quantize
 
 RNG = np.random.default_rng(0)
 
@@ -361,6 +362,29 @@ def test_functions_of_a_model_are_inlined():
     assert [n.op for n in read_onnx(proto).nodes] == ["relu", "add"]
 
 
+def test_indices_look_up_rows_of_an_embedding():
+    proto = model([node("Gather", "ei", "a"), node("Add", "ax", "y")], {"x": (1, 4), "i": (3,)},
+                  {"e": weights(7, 4)})  # fmt: skip
+    proto.graph.input[1].type.tensor_type.elem_type = TensorProto.INT64
+    graph = run_passes(read_onnx(proto), FLOAT_PASSES)
+    x, i = weights(1, 4), ints(6, 0, 2)
+    (want,) = ReferenceEvaluator(proto).run(None, {"x": x, "i": i})
+    (got,) = outputs(graph, run(graph, {"x": x, "i": i})[0])
+    np.testing.assert_array_equal(got, want)
+    samples = {"x": weights(9, 1, 4), "i": RNG.integers(0, 7, (9, 3))}
+    integer = quantize(graph, samples)
+    assert (integer.tensors["i"].dtype, integer.tensors["e"].dtype) == (DType.INT64, DType.INT8)
+
+
+def test_half_precision_is_float32_here():
+    proto = model([node("Relu", "x", "a"), node("Cast", "a", "b", to=TensorProto.FLOAT16),
+                   node("Add", "bc", "y")], (1, 4), {"c": np.float16([1, 2, 3, 4])})  # fmt: skip
+    proto.graph.input[0].type.tensor_type.elem_type = TensorProto.FLOAT16
+    graph = run_passes(read_onnx(proto), FLOAT_PASSES)
+    assert [n.op for n in graph.nodes] == ["relu", "add"]
+    assert {t.dtype for t in graph.tensors.values()} == {DType.FLOAT32}
+
+
 def test_an_open_batch_is_one_and_other_open_dimensions_are_asked_for():
     proto = model([node("Relu", "x", "y")], ("batch", 3, "h", "w"))
     with pytest.raises(ModelError, match=r"input 'x' has the open shape \[\?, 3, \?, \?\]"):
@@ -425,8 +449,8 @@ REFUSED: list[tuple[str, Callable[[], onnx.ModelProto]]] = [
      lambda: model([node("Pad", "xp", "y", mode="reflect")], (4,), {"p": ints(1, 1)})),
     (r"its shape is computed at run time",
      lambda: model([node("Reshape", ["x", "x"], "y")], (4,))),
-    (r"its type is int64; use float32 inputs",
-     lambda: _typed_input(TensorProto.INT64)),
+    (r"its type is string; use float32 inputs",
+     lambda: _typed_input(TensorProto.STRING)),
     (r"it is in training mode; export the module after module\.eval\(\)",
      lambda: model([node("BatchNormalization", "xabcd", "y", training_mode=1)], (1, 2, 3, 3),
                    {k: np.ones(2, np.float32) for k in "abcd"})),
