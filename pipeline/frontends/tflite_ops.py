@@ -12,6 +12,7 @@ from tinsmith.pipeline.errors import ModelError, UnsupportedModel
 from tinsmith.pipeline.frontends.tflite_elementwise_ops import ELEMENTWISE_IMPORTERS
 from tinsmith.pipeline.frontends.tflite_file import FileOperator
 from tinsmith.pipeline.frontends.tflite_import import Importer, Variable
+from tinsmith.pipeline.frontends.tflite_more_ops import MORE_IMPORTERS
 from tinsmith.pipeline.frontends.tflite_options import (
     MAX_SHOWN,
     OpImporter,
@@ -306,6 +307,7 @@ OP_IMPORTERS: Mapping[str, OpImporter] = {
     "QUANTIZE": import_plain("quantize"),
     "DEQUANTIZE": import_dequantize,
     **ELEMENTWISE_IMPORTERS,
+    **MORE_IMPORTERS,
     "DENSIFY": import_densify,
     "CALL_ONCE": import_call_once,
     "VAR_HANDLE": import_var_handle,
