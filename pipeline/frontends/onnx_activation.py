@@ -72,9 +72,11 @@ def leaky_relu(ctx: Context, node: OnnxNode) -> Value:
 
 
 def prelu(ctx: Context, node: OnnxNode) -> Value:
-    slope = ctx.weights(node, 1, "slope")
-    alpha = ctx.constant(node.inputs[1], slope)
-    return ctx.emit("prelu", [ctx.data(node), alpha], node=node.name, out=node.outputs[0])
+    if isinstance(ctx.value(node, 1), str):
+        raise Refused("its slope is computed", "use a constant slope")
+    return ctx.emit(
+        "prelu", [ctx.data(node), ctx.data(node, 1)], node=node.name, out=node.outputs[0]
+    )
 
 
 def elu(ctx: Context, node: OnnxNode) -> Value:

@@ -6,7 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from tinsmith.pipeline.frontends.onnx_context import Context, Refused, Value, parameter_of
+from tinsmith.pipeline.frontends.onnx_context import (
+    Context,
+    Parameter,
+    Refused,
+    Value,
+    parameter_of,
+)
 from tinsmith.pipeline.frontends.onnx_file import OnnxNode
 from tinsmith.pipeline.graph import NO_ATTRS
 from tinsmith.pipeline.ops.add import AddAttrs
@@ -26,10 +32,13 @@ def mul(ctx: Context, node: OnnxNode) -> Value:
 
 
 def sub(ctx: Context, node: OnnxNode) -> Value:
-    """A constant that is taken away is one that is added, which can become a bias."""
+    """A constant that is taken away is one that is added, which can become a bias.
+
+    Not one that is quantized already, which stays as it is.
+    """
     value = ctx.value(node, 1)
-    if isinstance(value, str):
-        return _emit(ctx, node, "sub", [ctx.data(node, 0), value], AddAttrs())
+    if isinstance(value, str) or (isinstance(value, Parameter) and value.quant is not None):
+        return _emit(ctx, node, "sub", [ctx.data(node, 0), ctx.data(node, 1)], AddAttrs())
     negative = ctx.constant(f"{node.inputs[1]}_negative", -parameter_of(value).values)
     return _emit(ctx, node, "add", [ctx.data(node, 0), negative], AddAttrs())
 

@@ -13,6 +13,7 @@ from tinsmith.pipeline.passes.fold_constants import fold_constants
 from tinsmith.pipeline.passes.fold_gather import fold_gather
 from tinsmith.pipeline.passes.fold_pad import fold_pad
 from tinsmith.pipeline.passes.fuse_activation import fuse_activation
+from tinsmith.pipeline.passes.fuse_squared_difference import fuse_squared_difference
 from tinsmith.pipeline.passes.layout import simplify_layout
 from tinsmith.pipeline.passes.remove_dead import remove_dead
 from tinsmith.pipeline.verify import verify
@@ -30,6 +31,7 @@ FLOAT_PASSES: tuple[Pass, ...] = (
     fold_gather,
     fold_pad,
     fuse_activation,
+    fuse_squared_difference,
     simplify_layout,
     remove_dead,
 )

@@ -26,6 +26,7 @@ from tinsmith.pipeline.passes.fold_constants import fold_constants
 from tinsmith.pipeline.passes.fold_gather import fold_gather
 from tinsmith.pipeline.passes.fold_pad import fold_pad
 from tinsmith.pipeline.passes.fuse_activation import fuse_activation
+from tinsmith.pipeline.passes.fuse_squared_difference import fuse_squared_difference
 from tinsmith.pipeline.passes.remove_dead import remove_dead
 from tinsmith.pipeline.verify import verify
 
@@ -184,6 +185,15 @@ def test_an_integer_activation_is_fused_only_at_the_same_scale(quant, left):
     x = b.input("x", (1, 500), DType.INT8, Q)
     y = b.node("relu", [b.node("add", [x, x], AddAttrs(), quant=Q)], quant=quant)
     assert ops(after(fuse_activation, b.build([y]))) == left
+
+
+@pytest.mark.parametrize(("op", "alone"), [("square", True), ("mul", True), ("mul", False)])
+def test_the_square_of_a_difference_is_one_op_where_nothing_else_reads_it(op, alone):
+    b = GraphBuilder("g")
+    d = b.node("sub", [b.input("x", (1, 4)), b.input("z", (1, 4))], AddAttrs())
+    y = b.node("square", [d]) if op == "square" else b.node("mul", [d, d], MulAttrs())
+    graph = after(fuse_squared_difference, b.build([y] if alone else [y, d]))
+    assert ops(graph) == (["squared_difference"] if alone else ["sub", op])
 
 
 def padded(
