@@ -243,6 +243,14 @@ _BATCH_MATMUL = (
     _matmul("saturating", (1, 9, 17), (1, 17, 9), saturate=0.4),
     _matmul("multiplier_above_one", (1, 40, 1), (1, 1, 40), y_quant=q(0.0005, 3)),
     _matmul("multiplier_tiny", (1, 5, 7), (1, 7, 3), y_quant=q(30.0, 3), few_values=True),
+    _matmul(
+        "near_ties",
+        (1, 30, 2),
+        (1, 2, 20),
+        scales=(0.37, 3 / 255),
+        zeros=(3, 100),
+        y_quant=q(0.37 * 3 / 255 * 32),
+    ),
     _matmul("float", (2, 5, 7), (2, 7, 3), dtype=FLOAT),
     _matmul("float_adjoint", (2, 5, 7), (2, 3, 7), (False, True), dtype=FLOAT),
 )
@@ -440,6 +448,7 @@ _LSTM = (
     _lstm("zero_point_high", (1, 9, 7), 9, quant=(0.02, 127), hidden=q(1 / 90, 100)),
     _lstm("saturating", (1, 9, 7), 9, spread=30.0),
     _lstm("fine_hidden", (1, 9, 7), 9, hidden=q(1 / 500, 5)),
+    _lstm("ties", (1, 9, 7), 9, quant=(0.0375, 3), hidden=q(1 / 300, 3), tie_power=-14),
     _lstm("float", (1, 5, 7), 9, dtype=FLOAT),
     _lstm("float_batch", (3, 5, 7), 9, dtype=FLOAT),
     _lstm("float_time_major", (5, 3, 7), 9, time_major=True, dtype=FLOAT),
@@ -534,12 +543,25 @@ MORE_CASES: dict[str, tuple[Case, ...]] = {
             one_input("gelu", f"by_tanh_{i}", (1, 300), GeluAttrs(True), quant=(s, 3))
             for i, s in enumerate((0.01, 0.05))
         ),
+        one_input(
+            "gelu", "near_ties", (1, 300), GeluAttrs(True), quant=(0.185, 0), y_quant=q(0.37, -17)
+        ),
         *_real_unary("gelu", GeluAttrs(False)),
         one_input("gelu", "float_by_tanh", (1, 60), GeluAttrs(True), dtype=FLOAT),
     ),
     "sqrt": _unary("sqrt", only_positive=False),
     "square": (*_unary("square"), *_real_unary("square")),
     "rsqrt": _unary("rsqrt", only_positive=True),
-    "abs": (*_unary("abs"), *_real_unary("abs")),
+    "abs": (
+        *_unary("abs"),
+        one_input(
+            "abs",
+            "near_ties",
+            (1, 300),
+            quant=(0.03999003767967224, -17),
+            y_quant=q(0.018505193293094635, -128),
+        ),
+        *_real_unary("abs"),
+    ),
     "neg": (*_unary("neg"), *_real_unary("neg")),
 }

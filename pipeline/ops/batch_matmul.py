@@ -62,9 +62,9 @@ def run_float(call: OpCall, values: Values) -> tuple[Array, ...]:
 
 
 def multiplier(call: OpCall) -> Multiplier:
-    """The two scales multiplied in float32, over the output's."""
-    product = np.float32(call.input(0).scale) * np.float32(call.input(1).scale)
-    return numerics.quantize_multiplier(float(product) / call.output.scale)
+    """Both input scales over the output's, in double."""
+    product = call.input(0).scale * call.input(1).scale
+    return numerics.quantize_multiplier(product / call.output.scale)
 
 
 def run_int(call: OpCall, values: Values) -> tuple[Array, ...]:

@@ -158,9 +158,7 @@ def constants(call: OpCall) -> LstmConstants:
 
 
 def _to_gate(value_scale: float, weight_scale: float) -> Multiplier:
-    """The scales are multiplied in float32, as everywhere in a fully connected layer."""
-    product = np.float32(value_scale) * np.float32(weight_scale)
-    return numerics.quantize_multiplier(float(product) / GATE_INPUT_SCALE)
+    return numerics.quantize_multiplier(value_scale * weight_scale / GATE_INPUT_SCALE)
 
 
 def _product(

@@ -39,12 +39,6 @@ def requant_double(call: OpCall, activation: Activation, channels: int) -> Requa
     return _requant(call, activation, channels, reals)
 
 
-def requant_float_product(call: OpCall, activation: Activation, channels: int) -> Requant:
-    """Constants where TFLite multiplies the two scales in float32 (GetQuantizedConvolutionMultipler)."""
-    product = np.float32(call.input(0).scale) * np.float32(call.input(1).scale)
-    return _requant(call, activation, channels, [float(product) / call.output.scale])
-
-
 def _requant(call: OpCall, activation: Activation, channels: int, reals: list[float]) -> Requant:
     if len(reals) == 1:
         reals = reals * channels

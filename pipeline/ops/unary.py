@@ -51,11 +51,18 @@ def _elu(call: OpCall, x: Reals) -> Reals:
 
 
 def _gelu(call: OpCall, x: Reals) -> Reals:
+    """Step by step in float32, as TFLite's GeluTransform and GeluTransformApproximate."""
+    v = x.astype(np.float32)
+    half = np.float32(0.5) * v
     if call.attrs.approximate:
-        return 0.5 * x * (1.0 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+        cubed = np.float32(0.044715) * v * v * v
+        inner = np.float32(math.sqrt(2 / math.pi)) * (v + cubed)
+        tanh = np.tanh(inner.astype(np.float64)).astype(np.float32)
+        return (half * (np.float32(1.0) + tanh)).astype(np.float64)
     # erfc keeps the digits of the small values far below zero.
-    erfc = np.array([math.erfc(-v / math.sqrt(2)) for v in x.reshape(-1)]).reshape(x.shape)
-    return 0.5 * x * erfc
+    inner = v * np.float32(-math.sqrt(0.5))
+    erfc = np.array([math.erfc(i) for i in inner.reshape(-1).tolist()], np.float32)
+    return (half * erfc.reshape(v.shape)).astype(np.float64)
 
 
 def _sqrt(call: OpCall, x: Reals) -> Reals:
@@ -123,12 +130,12 @@ def _looked_up(table: Array, values: Values) -> tuple[Array, ...]:
 
 
 def _abs_int(call: OpCall, values: Values) -> tuple[Array, ...]:
-    """TFLM's AbsEvalQuantized: rescaled only where the scales differ, by their float32 quotient."""
+    """TFLM's AbsEvalQuantized: rescaled only where the scales differ, by their double quotient."""
     x, y = call.input(0), call.output
     assert values[0] is not None
     magnitude = np.abs(values[0].astype(np.int64) - x.zero_point)
     if x.scale != y.scale:
-        m = numerics.quantize_multiplier(float(np.float32(x.scale) / np.float32(y.scale)))
+        m = numerics.quantize_multiplier(x.scale / y.scale)
         magnitude = numerics.requantize(magnitude, m.m, m.shift)
     return (np.clip(magnitude + y.zero_point, -128, 127).astype(np.int8),)
 

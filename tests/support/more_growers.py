@@ -156,27 +156,34 @@ def lstm_node(
     cell_power: int = -11,
     stateful: bool = True,
     spread: float = 1.5,
+    tie_power: int | None = None,
 ) -> str:
-    """Adds an lstm with random weights and its state, float or int8 as x is; its output's name."""
+    """Adds an lstm with random weights and its state, float or int8 as x is; its output's name.
+
+    tie_power: weights times inputs count in 2^tie_power, so that many sums are ties.
+    """
     shape, quantized = net.shape(x), net.tensor(x).quant is not None
     batch, inputs = shape[1 if attrs.time_major else 0], shape[2]
     rng, b = net.rng, net.builder
     cell = QuantParams.per_tensor(2.0**cell_power)
     power = float(np.sqrt(np.mean([np.square(v).mean() for v in net.real(x)]))) or 1.0
 
-    def matrix(columns: int, name: str, size: float) -> tuple[str, float]:
+    def matrix(columns: int, name: str, size: float, unit: float) -> tuple[str, float]:
         data = rng.integers(-127, 128, (units, columns)).astype(np.int8)
         scale = spread / (127 * np.sqrt(columns) * size) * float(rng.uniform(0.5, 1.5))
+        if tie_power is not None:
+            scale = 2.0**tie_power / unit
         if quantized:
             return b.constant(name, data, QuantParams.per_tensor(scale)), scale
         return b.constant(name, data.astype(np.float32) * np.float32(scale)), scale
 
-    first = [matrix(inputs, f"w{g}", power) for g in "ifco"]
-    second = [matrix(units, f"r{g}", 1.0) for g in "ifco"]
+    units_of = (net.tensor(x).scale, hidden.scale[0]) if quantized else (1.0, 1.0)
+    first = [matrix(inputs, f"w{g}", power, units_of[0]) for g in "ifco"]
+    second = [matrix(units, f"r{g}", 1.0, units_of[1]) for g in "ifco"]
     biases = []
     for g, (_, scale) in enumerate(first):
         real = rng.normal(0, 0.5, units)
-        unit = net.tensor(x).scale * scale if quantized else 1.0
+        unit = units_of[0] * scale
         kind = np.int32 if quantized else np.float32
         stored = np.round(real / unit) if quantized else real
         biases.append(b.constant(f"b{g}", stored.astype(kind)))
