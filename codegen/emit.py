@@ -22,7 +22,7 @@ from tinsmith.pipeline.graph import DType
 
 COLUMNS = 100
 HELPERS = (
-    "copy_run", "high_multiply", "round_shift", "requantize_right", "requantize", "clamp",
+    "copy_words", "copy_run", "high_multiply", "round_shift", "requantize_right", "requantize", "clamp",
     "sigmoid_q15", "tanh_q15", "shift_saturated", "inverse_root", "log_of_sum",
 )  # fmt: skip
 C_KEYWORDS = frozenset(

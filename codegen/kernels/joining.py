@@ -25,6 +25,14 @@ def runs_in_order(read: NDArray[np.int64], write: NDArray[np.int64]) -> Overlap:
     return Overlap(low.astype(np.int64), high.astype(np.int64), True)
 
 
+WORD = 4  # bytes; every buffer of the arena starts at a multiple of it
+
+
+def _is_words(call: OpCall, *elements: int) -> bool:
+    """True where all these distances are whole words, so that every run starts at one."""
+    return all(n * call.input(0).dtype.bytes % WORD == 0 for n in elements)
+
+
 def concatenation_plan(call: OpCall) -> KernelPlan:
     """Row by row: a row of the output is a row of each input."""
     rows, runs = concatenation.blocks(call)
@@ -38,12 +46,17 @@ def concatenation_plan(call: OpCall) -> KernelPlan:
             source = ("const", len(constants))
             name = f"{c_identifier(call.name)}_{i}"
             comment = f"{c_comment(call.name)}: constant input {i}"
-            constants.append(Constant(name, ctype, tensor.data, comment))
+            constants.append(Constant(name, ctype, tensor.data, comment, align=WORD))
         pointers.append(Pointer(f"const {ctype}", f"x{i}", source))
     pointers.append(Pointer(ctype, "y", ("out", 0)))
-    fixed = {"runs": runs, "bytes": call.output.dtype.bytes, "single": rows == 1}
+    fixed = _rows_fixed(call, rows, runs)
     overlap = {i: _joined(call, rows, runs, i) for i in range(len(runs))}
     return KernelPlan(fixed, {"rows": rows}, tuple(pointers), tuple(constants), 0, overlap)
+
+
+def _rows_fixed(call: OpCall, rows: int, runs: tuple[int, ...]) -> dict[str, object]:
+    size = call.input(0).dtype.bytes
+    return {"runs": runs, "bytes": size, "single": rows == 1, "words": _is_words(call, *runs)}
 
 
 def _joined(call: OpCall, rows: int, runs: tuple[int, ...], i: int) -> Overlap:
@@ -62,7 +75,7 @@ def split_plan(call: OpCall) -> KernelPlan:
     ctype = C_TYPES[x.dtype]
     pointers = [Pointer(f"const {ctype}", "x", ("in", 0))]
     pointers += [Pointer(ctype, f"y{i}", ("out", i)) for i in range(len(runs))]
-    fixed = {"runs": runs, "bytes": x.dtype.bytes, "single": rows == 1}
+    fixed = _rows_fixed(call, rows, runs)
     row = np.arange(rows, dtype=np.int64)
     overlap = {0: runs_in_order(row * sum(runs) * x.dtype.bytes, row * runs[0] * x.dtype.bytes)}
     return KernelPlan(fixed, {"rows": rows}, tuple(pointers), (), 0, overlap)
@@ -77,7 +90,10 @@ def slice_plan(call: OpCall) -> KernelPlan:
     walk = merge_axes(list(zip(a.size, steps, strict=True)))
     run = walk[-1][0] if walk[-1][1] == 1 else 1
     outer = walk[:-1] if walk[-1][1] == 1 else walk
-    fixed = {"walk": outer, "run": run, "bytes": x.dtype.bytes, "type": C_TYPES[x.dtype]}
+    fixed = {
+        "walk": outer, "run": run, "bytes": x.dtype.bytes, "type": C_TYPES[x.dtype],
+        "words": _is_words(call, start, run, *(stride for _, stride in outer)),
+    }  # fmt: skip
     places = np.array([start], np.int64)
     for extent, stride in outer:
         places = (places[:, None] + np.arange(extent) * stride).reshape(-1)

@@ -32,7 +32,7 @@ from tinsmith.pipeline.ops.split import SplitAttrs
 from tinsmith.pipeline.quantization import quantize
 
 # Where TFLite's arithmetic itself is off by more than roundings: hard_swish has 16 bits
-# on the way; with scales so large that a radius of 0 or 1 is left, logistic and tanh saturate too soon.
+# on the way; where scales leave a radius of 0 or 1, logistic and tanh saturate too soon.
 QUIRKS = {
     ("logistic", "scale_4"), ("logistic", "scale_8"), ("logistic", "scale_20"),
     ("tanh", "scale_8"), ("tanh", "scale_20"),
