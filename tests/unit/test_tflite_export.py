@@ -157,7 +157,7 @@ def test_names_buffers_and_quantization_are_as_the_schema_asks() -> None:
 
 
 def test_constants_start_at_multiples_of_sixteen() -> None:
-    graph = random_network(7)
+    graph = random_network(7, ["conv2d", "pad"])
     model = to_tflite(graph)
     file = schema.Model.GetRootAs(model, 0)
     found = 0
