@@ -28,7 +28,8 @@ def _tables(
 ) -> tuple[tuple[Pointer, ...], tuple[Constant, ...]]:
     """Constant arrays of places in the input, each of the smallest type that holds it."""
     base, label = c_identifier(call.name), c_comment(call.name)
-    pointers, constants = [], []
+    pointers: list[Pointer] = []
+    constants: list[Constant] = []
     for name, data, what in tables:
         types = ((np.int16, "int16_t"), (np.int32, "int32_t"))
         kind, ctype = next(t for t in types if int(np.abs(data).max()) <= np.iinfo(t[0]).max)

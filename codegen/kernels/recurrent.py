@@ -45,7 +45,7 @@ class _Constants:
 
 
 def _shift_fields(multipliers: Sequence[tuple[str, Multiplier]]) -> dict[str, int]:
-    fields = {}
+    fields: dict[str, int] = {}
     for name, m in multipliers:
         fields |= {f"{name}_m": m.m, f"{name}_shift": m.shift}
     return fields

@@ -21,7 +21,7 @@ def sigmoid_table() -> NDArray[np.uint16]:
     """
     i = np.arange(256)
     bend = _sigmoid_16(i + 1) - 2.0 * _sigmoid_16(i) + _sigmoid_16(i - 1)
-    table = np.floor(_sigmoid_16(i) - bend / 16.0 + 0.5).astype(np.uint16)
+    table = np.asarray(np.floor(_sigmoid_16(i) - bend / 16.0 + 0.5), np.uint16)
     table[255] = 65535
     return table
 

@@ -119,7 +119,7 @@ def run_float(call: OpCall, values: Values) -> tuple[Array, ...]:
 
 
 def _sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    return 0.5 * (1.0 + np.tanh(0.5 * x))
+    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * x)), np.float64)
 
 
 @dataclass(frozen=True)

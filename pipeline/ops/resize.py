@@ -51,7 +51,7 @@ def nearest_indices(size: int, out: int, a: ResizeAttrs) -> NDArray[np.int64]:
     offset = np.float32(0.5 if a.half_pixel_centers else 0.0)
     place = (np.arange(out).astype(np.float32) + offset) * _float_scale(size, out, a.align_corners)
     rounded = np.floor(place.astype(np.float64) + (0.5 if a.align_corners else 0.0))
-    return np.clip(rounded.astype(np.int64), 0, size - 1)
+    return np.asarray(np.clip(rounded, 0, size - 1), np.int64)
 
 
 def run_nearest(call: OpCall, values: Values) -> tuple[Array, ...]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinsmith.pipeline import numerics
-from tinsmith.pipeline.graph import Array, DType
+from tinsmith.pipeline.graph import Array, DType, NoAttrs
 from tinsmith.pipeline.ops.fixedpoint import inverse_square_root
 from tinsmith.pipeline.ops.op import OpCall, OpDef, Oracle, TensorSpec, Values
 
@@ -67,7 +67,7 @@ def _gelu(call: OpCall, x: Reals) -> Reals:
 
 def _sqrt(call: OpCall, x: Reals) -> Reals:
     """Below zero the result is that of zero: integers have no NaN."""
-    return np.sqrt(np.maximum(x, 0.0))
+    return np.asarray(np.sqrt(np.maximum(x, 0.0)), np.float64)
 
 
 def _square(call: OpCall, x: Reals) -> Reals:
@@ -170,21 +170,20 @@ def _unary(
     function: Function,
     *,
     run_int: Callable[[OpCall, Values], tuple[Array, ...]] | None = None,
-    attrs: type | None = None,
+    attrs: type = NoAttrs,
     oracle: Oracle = Oracle.TFLM,
     disagree: tuple[Oracle, ...] = (),
 ) -> OpDef:
-    options = {} if attrs is None else {"attrs": attrs}
     return OpDef(
         name=name,
         title=title,
         infer=infer,
         run_float=_float_runner(function),
         run_int=run_int or _table_runner(function),
+        attrs=attrs,
         oracle=oracle,
         disagree=disagree,
         accepts=accepts,
-        **options,
     )
 
 

@@ -14,6 +14,7 @@ from tinsmith.pipeline.ops.blocks import BlockAttrs
 from tinsmith.pipeline.ops.gather import GatherAttrs
 from tinsmith.pipeline.ops.lstm import LstmAttrs
 from tinsmith.pipeline.ops.mean import ReduceAttrs
+from tinsmith.pipeline.ops.reshape import ReshapeAttrs
 from tinsmith.pipeline.ops.resize import ResizeAttrs
 from tinsmith.pipeline.ops.transpose_conv2d import TransposeConv2dAttrs
 from tinsmith.pipeline.ops.unary import GeluAttrs
@@ -138,8 +139,11 @@ def _grow_unary(op: str, bound: float = np.inf, *, positive: bool = False) -> Gr
 
 
 def grow_lstm(net: Net, x: str) -> str | None:
-    """A stateful lstm behind a tensor [1, time, inputs]."""
+    """A stateful lstm behind [1, time, inputs], or behind the rows of an image."""
     shape = net.shape(x)
+    if len(shape) == 4:
+        x = net.node("reshape", [x], ReshapeAttrs((1, shape[1], shape[2] * shape[3])))
+        shape = net.shape(x)
     if len(shape) != 3 or shape[0] != 1 or shape[1] > 24:
         return None
     units = _pick(net, (2, 3, 5, 8))
