@@ -12,7 +12,8 @@ from tinsmith.pipeline.errors import UnsupportedModel
 from tinsmith.pipeline.exporters.tflite_file import File, Subgraph
 from tinsmith.pipeline.exporters.tflite_more_ops import (
     STATE_INPUTS,
-    check_state_outputs,
+    check_states,
+    is_read,
     node_states,
 )
 from tinsmith.pipeline.exporters.tflite_ops import WRITERS, Site, Writer
@@ -38,7 +39,7 @@ def to_tflite(graph: Graph) -> bytes:
     resources = tuple(var for var in graph.state if var not in inside)
     if resources:
         _write_state_start(main, resources)
-    reasons: list[str] = check_state_outputs(graph)
+    reasons: list[str] = check_states(graph)
     for node in graph.nodes:
         writer = WRITERS.get(node.op)
         if writer is None:
@@ -69,7 +70,11 @@ def _write_node(sub: Subgraph, graph: Graph, node: Node, writer: Writer) -> None
         -1 if t is None or (i in states and t.is_constant) else sub.tensor(t, _bias_quant(call, i))
         for i, t in enumerate(call.inputs)
     ]
-    outputs = [sub.tensor(t) for t in (call.outputs[:1] if states else call.outputs)]
+    outputs = [
+        # The next state stays inside the layer, unless somebody asks for it.
+        sub.tensor(t) if not states or i == 0 or is_read(graph, t.name) else -1
+        for i, t in enumerate(call.outputs)
+    ]
     writer(Site(sub, call, tuple(inputs), tuple(outputs)))
 
 

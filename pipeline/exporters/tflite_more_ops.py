@@ -177,20 +177,31 @@ def node_states(graph: Graph) -> tuple[StateVar, ...]:
     return tuple(found)
 
 
-def check_state_outputs(graph: Graph) -> list[str]:
-    """Reasons why the next state of an lstm or svdf can't stay inside its node."""
-    inside = {v.next for v in node_states(graph)}
+def is_read(graph: Graph, tensor: str) -> bool:
+    """Whether a tensor is an output, or an input of a node."""
+    return bool(graph.consumers(tensor)) or tensor in graph.outputs
+
+
+def check_states(graph: Graph) -> list[str]:
+    """Reasons why the state of an lstm or svdf can't stay inside its node."""
+    kept = node_states(graph)
+    inside, after = {v.tensor for v in kept}, {v.next for v in kept}
     reasons = []
     for node in graph.nodes:
-        for name in node.outputs[1:] if node.op in STATE_INPUTS else ():
-            used = bool(graph.consumers(name)) or name in graph.outputs
-            other = any(s.next == name for s in graph.state) and name not in inside
+        label = f"{node.op} '{node.name}'"
+        for i in STATE_INPUTS.get(node.op, ()):
+            name = node.inputs[i]
+            if name not in inside and not graph.tensors[name].is_constant:
+                reasons.append(f"{label}: its state '{name}' comes from elsewhere; .tflite keeps "
+                               "it inside the layer")  # fmt: skip
+        for i, name in enumerate(node.outputs[1:] if node.op in STATE_INPUTS else ()):
+            # The hidden state is the last output, which can be had outside.
+            used = is_read(graph, name) and (node.op, i) != ("lstm", 0)
+            other = any(s.next == name for s in graph.state) and name not in after
             if used or other:
-                reasons.append(
-                    f"{node.op} '{node.name}': its state '{name}' is used elsewhere; .tflite "
-                    "keeps it inside the layer"
-                )
-    for var in node_states(graph):
+                reasons.append(f"{label}: its state '{name}' is used elsewhere; .tflite keeps "
+                               "it inside the layer")  # fmt: skip
+    for var in kept:
         if not starts_at_zero(graph.tensors[var.tensor], var.initial):
             reasons.append(f"state '{var.name}' does not start at 0, as .tflite's variables do")
     return reasons
@@ -232,6 +243,28 @@ def write_lstm(site: Site) -> None:
     code = "UNIDIRECTIONAL_SEQUENCE_LSTM"
     hints = _intermediates(site) if site.is_int8 else ()
     site.sub.operator(code, version, options, inputs, site.outputs[:1], hints)
+    if site.outputs[1] >= 0:
+        _write_last_step(site)
+
+
+def _write_last_step(site: Site) -> None:
+    """The hidden state as a sequence ends: the output's last step."""
+    call, sub = site.call, site.sub
+    y, hidden = call.output, call.outputs[1]
+    s, time = lstm.sizes(call), 0 if call.attrs.time_major else 1
+    begin, size = np.zeros(3, np.int32), np.asarray(y.shape, np.int32)
+    begin[time], size[time] = s.steps - 1, 1
+    last = sub.temporary(f"{hidden.name}/step", y, size.tolist())
+    constants = [
+        sub.constant(f"{hidden.name}/{k}", v) for k, v in (("begin", begin), ("size", size))
+    ]
+    version = 2 if site.is_int8 else 1
+    inputs = (site.outputs[0], *constants)
+    sub.operator("SLICE", version, schema.SliceOptionsT(), inputs, (last,))
+    shape = np.asarray(hidden.shape, np.int32)
+    index = sub.constant(f"{hidden.name}/shape", shape)
+    options = schema.ReshapeOptionsT(newShape=shape)
+    sub.operator("RESHAPE", 1, options, (last, index), site.outputs[1:2])
 
 
 def _intermediates(site: Site) -> tuple[int, ...]:

@@ -214,8 +214,7 @@ def lstm_node(
     constants = [net.tensor(n).data for n in names[1:13]]
     run = OPS["lstm"].run_int if quantized else OPS["lstm"].run_float
     rows = [run(call, [value, *constants, *starts]) for value in net.values[x]]
-    for i, out in enumerate(outs):
-        net.values[out] = [row[i] for row in rows]
+    net.values[outs[0]] = [row[0] for row in rows]  # the states are nobody's to read
     return outs[0]
 
 

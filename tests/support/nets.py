@@ -171,7 +171,8 @@ class Net:
         node = self.builder.nodes.pop()
         assert name in node.outputs
         for out in node.outputs:
-            del self.builder.tensors[out], self.values[out]
+            del self.builder.tensors[out]
+            self.values.pop(out, None)
         for var in [s for s in self.builder.state if s.next in node.outputs]:
             self.builder.state.remove(var)
             del self.builder.tensors[var.tensor]

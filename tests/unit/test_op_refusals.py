@@ -223,9 +223,16 @@ def test_an_svdf_that_the_integer_kernel_does_not_compute_is_refused(
 
 def test_a_state_that_is_an_output_too_is_refused_by_the_writer() -> None:
     graph = lstm_graph()
-    both = rebuild(graph, outputs=[*graph.outputs, graph.nodes[0].outputs[1]])
+    both = rebuild(graph, outputs=[*graph.outputs, graph.nodes[0].outputs[2]])
     with pytest.raises(UnsupportedModel, match=r"its state .* is used elsewhere"):
         to_tflite(both)
+
+
+def test_a_state_that_is_computed_is_refused_by_the_writer() -> None:
+    graph = lstm_graph()
+    inputs = [*graph.inputs, *(s.tensor for s in graph.state)]
+    with pytest.raises(UnsupportedModel, match=r"its state 'h' comes from elsewhere"):
+        to_tflite(rebuild(graph, inputs=inputs, state=[]))
 
 
 @pytest.mark.parametrize("stateful", [True, False])

@@ -100,3 +100,23 @@ def test_a_state_of_the_file_is_a_state_of_the_graph() -> None:
     hidden = next(s for s in again.state if s.tensor == graph.nodes[0].inputs[13])
     assert hidden.initial.dtype == np.int8
     assert np.all(hidden.initial == -1)  # the zero point
+
+
+@pytest.mark.parametrize("time_major", [False, True])
+def test_the_last_hidden_state_can_be_an_output_of_the_file(time_major: bool) -> None:
+    net = Net("net", np.random.default_rng(4))
+    x = net.input((4, 1, 3) if time_major else (1, 4, 3), 0.02)
+    attrs = LstmAttrs(time_major)
+    y = lstm_node(net, x, 5, attrs, q(1 / 127, -1), stateful=False)
+    graph = net.graph([y, net.builder.nodes[-1].outputs[1]])
+    samples = random_samples(graph, np.random.default_rng(2), 3)
+    model = to_tflite(graph)
+    again = read_tflite(model)
+    theirs = (
+        []
+        if oracles.TFLM.name not in oracles.installed_oracles()
+        else [oracles.TFLM.run(model, samples)]
+    )
+    for others in (interpreter.run_samples(again, samples), *theirs):
+        for ours, other in zip(interpreter.run_samples(graph, samples), others, strict=True):
+            np.testing.assert_array_equal(ours, other)
