@@ -8,18 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from tinsmith.pipeline.exporters.tflite_file import ACTIVATIONS
 from tinsmith.pipeline.graph import Activation, DType
 from tinsmith.pipeline.ops import mul
 
 if TYPE_CHECKING:
     from tinsmith.pipeline.exporters.tflite_ops import Site, Writer
-
-ACTIVATIONS: Mapping[Activation, int] = {
-    Activation.NONE: schema.ActivationFunctionType.NONE,
-    Activation.RELU: schema.ActivationFunctionType.RELU,
-    Activation.RELU6: schema.ActivationFunctionType.RELU6,
-    Activation.RELU_N1_TO_1: schema.ActivationFunctionType.RELU_N1_TO_1,
-}
 
 
 def _by_type(site: Site, int8: int, int16: int, other: int = 1) -> int:

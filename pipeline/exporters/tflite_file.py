@@ -11,7 +11,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tinsmith.pipeline.errors import UnsupportedModel
-from tinsmith.pipeline.graph import Array, DType, Graph, QuantParams, Tensor
+from tinsmith.pipeline.graph import Activation, Array, DType, Graph, QuantParams, Tensor
 
 SCHEMA_VERSION = 3
 IDENTIFIER = b"TFL3"
@@ -25,6 +25,13 @@ TENSOR_TYPES: Mapping[DType, int] = {
     DType.INT32: schema.TensorType.INT32,
     DType.INT64: schema.TensorType.INT64,
     DType.BOOL: schema.TensorType.BOOL,
+}
+
+ACTIVATIONS: Mapping[Activation, int] = {
+    Activation.NONE: schema.ActivationFunctionType.NONE,
+    Activation.RELU: schema.ActivationFunctionType.RELU,
+    Activation.RELU6: schema.ActivationFunctionType.RELU6,
+    Activation.RELU_N1_TO_1: schema.ActivationFunctionType.RELU_N1_TO_1,
 }
 
 

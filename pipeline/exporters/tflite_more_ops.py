@@ -8,19 +8,12 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tinsmith.pipeline.errors import UnsupportedModel
-from tinsmith.pipeline.exporters.tflite_file import TENSOR_TYPES
+from tinsmith.pipeline.exporters.tflite_file import ACTIVATIONS, TENSOR_TYPES
 from tinsmith.pipeline.graph import Activation, DType, Graph, QuantParams, StateVar, Tensor
 from tinsmith.pipeline.ops import lstm, svdf, window
 
 if TYPE_CHECKING:
     from tinsmith.pipeline.exporters.tflite_ops import Site, Writer
-
-ACTIVATIONS = {
-    Activation.NONE: schema.ActivationFunctionType.NONE,
-    Activation.RELU: schema.ActivationFunctionType.RELU,
-    Activation.RELU6: schema.ActivationFunctionType.RELU6,
-    Activation.RELU_N1_TO_1: schema.ActivationFunctionType.RELU_N1_TO_1,
-}
 
 
 def _plain(code: str, options: str | None, int8_version: int = 2) -> Writer:

@@ -11,18 +11,11 @@ from ai_edge_litert import schema_py_generated as schema
 
 from tinsmith.pipeline.errors import UnsupportedModel
 from tinsmith.pipeline.exporters.tflite_elementwise_ops import ELEMENTWISE_WRITERS
-from tinsmith.pipeline.exporters.tflite_file import Subgraph, is_nibbles
+from tinsmith.pipeline.exporters.tflite_file import ACTIVATIONS, Subgraph, is_nibbles
 from tinsmith.pipeline.exporters.tflite_more_ops import MORE_WRITERS
-from tinsmith.pipeline.graph import Activation, Array, DType, Tensor
+from tinsmith.pipeline.graph import Array, DType, Tensor
 from tinsmith.pipeline.ops import OpCall, window
 from tinsmith.pipeline.ops import pad as pad_op
-
-ACTIVATIONS: Mapping[Activation, int] = {
-    Activation.NONE: schema.ActivationFunctionType.NONE,
-    Activation.RELU: schema.ActivationFunctionType.RELU,
-    Activation.RELU6: schema.ActivationFunctionType.RELU6,
-    Activation.RELU_N1_TO_1: schema.ActivationFunctionType.RELU_N1_TO_1,
-}
 
 
 @dataclass(frozen=True)
