@@ -184,6 +184,10 @@ def _stateful(
             variable.now = tensor
 
 
+def _has_input(op: FileOperator, i: int) -> bool:
+    return i < len(op.inputs) and op.inputs[i] >= 0
+
+
 def import_lstm(im: Importer, op: FileOperator) -> None:
     o = options_of(im, op, schema.UnidirectionalSequenceLSTMOptionsT)
     if o.fusedActivationFunction != schema.ActivationFunctionType.TANH:
@@ -192,9 +196,9 @@ def import_lstm(im: Importer, op: FileOperator) -> None:
         raise ModelError(f"{im.label(op)}: {len(op.inputs)} inputs; allowed: 20, 24")
     extras = {"peepholes": range(9, 12), "a projection": range(16, 18), "layer norm": range(20, 24)}
     for what, indices in extras.items():
-        if any(im.optional(op, i) is not None for i in indices):
+        if any(_has_input(op, i) for i in indices):
             raise UnsupportedModel(f"it has {what}; allowed: a plain lstm")
-    if im.optional(op, 1) is None or im.optional(op, 5) is None or im.optional(op, 12) is None:
+    if not all(_has_input(op, i) for i in (1, 5, 12)):
         raise UnsupportedModel("its input gate is coupled to the forget gate; allowed: four gates")
     states = [_state(im, op, i) for i in (18, 19)]
     inputs = [im.input(op, i) for i in (*range(9), *range(12, 16))]
