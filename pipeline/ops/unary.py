@@ -92,6 +92,7 @@ def _table_runner(function: Function) -> Callable[[OpCall, Values], tuple[Array,
 
     All in float32: scale * (q - zero point), the function, times 1 / output scale, rounded with
     ties away from zero. The function itself is correctly rounded, as a C library's mostly is.
+    What is beyond an int32 saturates; TFLite's own cast of such a float is undefined.
     """
 
     def run(call: OpCall, values: Values) -> tuple[Array, ...]:
