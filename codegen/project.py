@@ -1,4 +1,4 @@
-"""The folder that `generate` writes: sources, build file, README with sizes, self-test with golden vectors."""
+"""The folder that `generate` writes: sources, build file, README, self-test with golden vectors."""
 
 from __future__ import annotations
 

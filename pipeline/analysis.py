@@ -29,7 +29,7 @@ class Port:
 
 @dataclass(frozen=True)
 class Layer:
-    """One node. weight_bytes: its constants as the model has them. activation_bytes: its outputs."""
+    """One node. weight_bytes: its constants, as in the model. activation_bytes: its outputs."""
 
     name: str
     op: str

@@ -1,4 +1,4 @@
-"""The command line. It parses, calls one function of the library, and prints; errors become exit codes."""
+"""The command line: it parses, calls the library, and prints; errors become exit codes."""
 
 from __future__ import annotations
 
@@ -151,8 +151,8 @@ def validate(
     if not report.bit_exact:
         first = f"; the first layer that differs is '{report.first_difference}'"
         raise GateFailed(
-            f"{model.name} on {device.name} is not bit-exact: {report.mismatches} bytes differ from "
-            f"the interpreter, {sum(report.oracles.values())} from the oracles"
+            f"{model.name} on {device.name} is not bit-exact: {report.mismatches} bytes differ "
+            f"from the interpreter, {sum(report.oracles.values())} from the oracles"
             f"{first if report.first_difference else ''}"
         )
 
@@ -167,7 +167,7 @@ def analyze(
     json_file: JsonOption = None,
     calibrate: CalibrateOption = None,
 ) -> None:
-    """Per layer: shapes, MACs, weights, activations; with a target, the arena and whether it fits."""
+    """Per layer: shapes, MACs, weights, activations; with a target, whether it fits."""
     from tinsmith.pipeline.analysis import analyze as look
     from tinsmith.pipeline.model_files import read_model, read_quantized
     from tinsmith.pipeline.report.tables import print_analysis
@@ -226,7 +226,7 @@ def _save_outputs(path: Path, outputs: dict[str, Any]) -> None:
         np.save(buffer, next(iter(outputs.values())))
     else:
         raise ConfigError(
-            f"--save-outputs {path}: allowed: a .npz file, or a .npy file for a model with one output"
+            f"--save-outputs {path}: allowed: an .npz file, or an .npy file for one output"
         )
     write_whole(path, buffer.getvalue())
 

@@ -1,4 +1,4 @@
-"""A graph made ready for a target: lowered, emitted, compiled, measured against what the target has."""
+"""A graph made ready for a target: lowered, emitted, compiled, and checked to fit it."""
 
 from __future__ import annotations
 
@@ -113,7 +113,8 @@ def check_fit(program: Program, target: Target, flash_bytes: int, ram_bytes: int
         problems.append(
             f"RAM: needs {ram_bytes:,} bytes, {target.name} has {target.ram_bytes:,}: "
             f"{ram_bytes - target.ram_bytes:,} too many; the most are alive in "
-            f"{peak_text(program)}. Use a larger stride or fewer channels there, or choose a larger target"
+            f"{peak_text(program)}. Use a larger stride or fewer channels "
+            "there, or choose a larger target"
         )
     if problems:
         raise DoesNotFit(

@@ -11,7 +11,7 @@ from tinsmith.pipeline.errors import ToolFailed
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """A file that is there with all its bytes, or as it was before. ToolFailed where it can't be."""
+    """A file with all its bytes, or as it was before. ToolFailed where it can't be written."""
     partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

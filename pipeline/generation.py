@@ -45,7 +45,7 @@ def generate(
 ) -> Generated:
     """The files for a target. They are compiled and run once: the README has measured sizes.
 
-    samples: what the golden vectors are made of, [N, *input shape] by input name; random by default.
+    samples: for the golden vectors, [N, *input shape] by input name; random by default.
     Raises UnsupportedModel, DoesNotFit, ToolMissing; GateFailed where the C and the interpreter
     disagree on the golden vectors, which is a bug.
     """

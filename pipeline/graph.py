@@ -1,8 +1,8 @@
 """The graph IR: frozen tensors and nodes in topological order, and a builder.
 
-Everything is NHWC. A tensor's name is its identity; a node refers to tensors by name. State (recurrent
-hidden values, TFLite variables) is explicit and functional: each `StateVar` names the tensor that holds
-the value at the start of a step and the tensor that holds it at the end.
+Everything is NHWC. A tensor's name is its identity; a node refers to tensors by name. State
+(recurrent hidden values, TFLite variables) is explicit and functional: each `StateVar` names the
+tensor that holds the value at the start of a step and the tensor that holds it at the end.
 """
 
 from __future__ import annotations
@@ -190,7 +190,7 @@ NO_ATTRS = NoAttrs()
 
 @dataclass(frozen=True)
 class Node:
-    """One operation. An absent optional input is the empty name; attrs is the op's own dataclass."""
+    """One operation. An absent optional input is the empty name; attrs is the op's dataclass."""
 
     name: str
     op: str

@@ -31,7 +31,9 @@ def read_model(path: Path) -> Model:
     Raises ModelError for a missing, empty or damaged file, UnsupportedModel for what has no op.
     """
     if path.suffix.lower() not in SUFFIXES:
-        raise ModelError(f"'{path}': the kind of model is told by its suffix; allowed: .tflite, .onnx")
+        raise ModelError(
+            f"'{path}': the kind of model is told by its suffix; allowed: .tflite, .onnx"
+        )
     try:
         data = path.read_bytes()
     except FileNotFoundError as e:
@@ -54,7 +56,7 @@ def read_model(path: Path) -> Model:
 
 
 def read_quantized(path: Path, calibration: Path | None = None) -> Model:
-    """As read_model, and quantized: a float model needs calibration data, [N, *input shape] floats."""
+    """As read_model, and quantized: a float model needs calibration data, floats [N, *shape]."""
     model = read_model(path)
     if model.graph.is_quantized:
         if calibration is not None:
@@ -98,7 +100,8 @@ def read_arrays(path: Path, graph: Graph) -> Mapping[str, Array]:
         missing = [n for n in graph.inputs if n not in names]
         if missing:
             raise DataError(
-                f"'{path}' has no array for the input {', '.join(missing)}; it has {', '.join(names)}"
+                f"'{path}' has no array for the input {', '.join(missing)}; "
+                f"it has {', '.join(names)}"
             )
         arrays = {n: file[n] for n in graph.inputs}
     if len({len(a) for a in arrays.values()}) > 1:
@@ -110,14 +113,14 @@ def read_arrays(path: Path, graph: Graph) -> Mapping[str, Array]:
 def to_input(values: Array, tensor: Tensor, where: str) -> Array:
     """Samples [N, *shape] as the tensor's own type: floats are quantized by its scale.
 
-    Leading dimensions of 1 may be left out, and NCHW images are not guessed at: the error says both.
+    Leading dimensions of 1 may be left out, and NCHW images are not guessed at.
     """
     count, shape = len(values) if values.ndim else 0, tensor.shape
     flat = tuple(d for d in shape if d != 1)
     if count == 0 or tuple(d for d in values.shape[1:] if d != 1) != flat:
         raise DataError(
             f"{where}: the array is {values.dtype}{list(values.shape)}; the input '{tensor.name}' "
-            f"takes samples of {tensor.dtype.value}{list(shape)}, so [N, {', '.join(map(str, shape))}]"
+            f"takes {tensor.dtype.value}[N, {', '.join(map(str, shape))}]"
         )
     values = values.reshape(count, *shape)
     if values.dtype == tensor.dtype.numpy:

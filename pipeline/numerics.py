@@ -1,7 +1,7 @@
 """THE requantization arithmetic, as TFLite defines it, in numpy on int64.
 
-No other module computes multipliers, shifts or roundings. The C kernels and the interpreter take their
-integer constants from here, so that they agree by construction and differ only where a test finds it.
+No other module computes multipliers, shifts or roundings. The C kernels and the interpreter take
+their integer constants from here, so that they agree by construction.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def requantize(acc: ArrayLike, m: ArrayLike, shift: ArrayLike) -> Int64:
 
 
 def requantize_int16(acc: ArrayLike, m: ArrayLike, shift: ArrayLike) -> Int64:
-    """TFLite's MultiplyByQuantizedMultiplier on int64 accumulators: 16-bit multiplier, one rounding."""
+    """TFLite's MultiplyByQuantizedMultiplier on int64: 16-bit multiplier, one rounding."""
     m = np.asarray(m, np.int64)
     reduced = np.where(m < 0x7FFF0000, (m + (1 << 15)) >> 16, 0x7FFF)
     total = 15 - np.asarray(shift, np.int64)

@@ -1,4 +1,4 @@
-"""Folders of generated files: written whole or not at all, and never over what tinsmith did not make."""
+"""Folders of generated files: written whole, and never over what tinsmith did not make."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def random_samples(graph: Graph, count: int, seed: int = 0) -> Samples:
 
 
 def interpret(graph: Graph, samples: Samples) -> Outputs:
-    """The interpreter's outputs [N, *shape]; a graph with state takes the samples as one sequence."""
+    """The interpreter's outputs [N, *shape]; with state, the samples are one sequence."""
     if not graph.state:
         return interpreter.run_samples(graph, samples)
     state = None
@@ -152,7 +152,7 @@ def ask_oracles(
             skipped[name] = reason
             continue
         try:
-            outputs = oracle.run(model, samples, stateful=bool(graph.state), isolated=True)
+            outputs = oracle.run(model, dict(samples), stateful=bool(graph.state), isolated=True)
         except ToolFailed as e:
             skipped[name] = str(e)
             continue

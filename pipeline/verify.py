@@ -10,8 +10,8 @@ from tinsmith.pipeline.ops import OPS, OpCall, OpDef, ScaleRule, call_of
 def verify(graph: Graph) -> Graph:
     """The graph itself where it keeps the rules; ModelError with the first broken one.
 
-    Names resolve, every tensor has one source, nodes stand in topological order, shapes and types are
-    what the ops' rules say, quantized tensors have parameters, and scale rules hold.
+    Names resolve, every tensor has one source, nodes stand in topological order, shapes and types
+    are what the ops' rules say, quantized tensors have parameters, and scale rules hold.
     """
     known = {name for name, t in graph.tensors.items() if t.is_constant}
     known |= {*graph.inputs, *(s.tensor for s in graph.state)}

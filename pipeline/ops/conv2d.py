@@ -31,7 +31,8 @@ def infer(call: OpCall) -> tuple[TensorSpec, ...]:
     x, w, a = call.input(0), call.input(1), call.attrs
     if len(x.shape) != 4 or len(w.shape) != 4:
         raise ModelError(
-            f"conv2d '{call.name}': input {list(x.shape)} and weights {list(w.shape)} must have rank 4"
+            f"conv2d '{call.name}': input {list(x.shape)} and weights {list(w.shape)} "
+            "must have rank 4"
         )
     n, h, width, c = x.shape
     oc, kh, kw, ic = w.shape

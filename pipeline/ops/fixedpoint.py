@@ -159,9 +159,7 @@ def log_of_at_least_one(x: Int64, integer_bits: int, output_bits: int) -> Int64:
     inner = alpha_i + q + high_multiply(alpha_d, squared)
     denominator = high_multiply(p, inner) + high_multiply(alpha_f, q)
     scaled = saturating_shift(numerator, -accum_bits)
-    product = high_multiply(power, log_2) + high_multiply(
-        scaled, one_over_one_plus_x(denominator)
-    )
+    product = high_multiply(power, log_2) + high_multiply(scaled, one_over_one_plus_x(denominator))
     return saturating_shift(product, 1)
 
 

@@ -29,7 +29,8 @@ def infer(call: OpCall) -> tuple[TensorSpec, ...]:
     outputs, inputs = w.shape
     if inputs == 0 or x.size % inputs or (call.attrs.keep_dims and x.shape[-1] != inputs):
         raise ModelError(
-            f"fully_connected '{call.name}': input {list(x.shape)} does not go into rows of {inputs}"
+            f"fully_connected '{call.name}': input {list(x.shape)} does not go into rows "
+            f"of {inputs}"
         )
     bias = call.optional(2)
     if bias is not None and bias.size != outputs:

@@ -1,4 +1,4 @@
-"""What convolution, depthwise convolution and fully connected share: accumulate, requantize, clamp."""
+"""What the ops that multiply and accumulate share: requantization, clamping, types."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def finish(acc: NDArray[np.int64], requant: Requant, dtype: DType) -> Array:
 
 
 def centred(x: Array, tensor: Tensor) -> NDArray[np.float64]:
-    """Quantized values less their zero point(s), as float64: products of such are exact below 2^53."""
+    """Quantized values less their zero points, as float64: their products are exact below 2^53."""
     assert tensor.quant is not None
     zero = tensor.quant.zero_points
     if zero.size == 1 or tensor.quant.axis is None:

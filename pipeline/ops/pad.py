@@ -14,7 +14,7 @@ from tinsmith.pipeline.ops.op import OpCall, OpDef, ScaleRule, TensorSpec, Value
 
 @dataclass(frozen=True)
 class PadAttrs:
-    """pads: (before, after) of each axis. value: the real value of the border, which may be -inf."""
+    """pads: (before, after) of each axis. value: the real value of the border, or -inf."""
 
     pads: tuple[tuple[int, int], ...]
     value: float = 0.0

@@ -1,4 +1,4 @@
-"""Reshape: the same elements in the same order under another shape (also squeeze, expand, flatten)."""
+"""Reshape: the same elements in order under another shape (also squeeze, expand, flatten)."""
 
 from __future__ import annotations
 

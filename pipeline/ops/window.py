@@ -32,7 +32,8 @@ def output_size(
         span = extent(kernel[axis], dilation[axis])
         if stride[axis] < 1 or dilation[axis] < 1 or kernel[axis] < 1:
             raise ModelError(
-                f"'{name}': kernel {kernel}, stride {stride} and dilation {dilation} must be at least 1"
+                f"'{name}': kernel {kernel}, stride {stride} and dilation {dilation} "
+                "must be at least 1"
             )
         if padded < span:
             raise ModelError(

@@ -53,7 +53,7 @@ def _figure(value: float) -> str:
 
 
 class _View:
-    """Prints the flow's events: a line where a stage starts, its own lines, a line where it ends."""
+    """Prints the flow's events: where a stage starts, its own lines, where it ends."""
 
     def __init__(self, console: Console) -> None:
         self.console = console

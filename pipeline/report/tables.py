@@ -95,7 +95,7 @@ def print_analysis(console: Console, report: Analysis) -> None:
         *([("kernel", "left")] if report.target else []),
     )  # fmt: skip
     for layer in report.layers:
-        cells = [
+        cells: list[Text | str] = [
             Text(layer.name),
             layer.op,
             " ".join(shape_text(s) for s in layer.input_shapes),
@@ -107,7 +107,8 @@ def print_analysis(console: Console, report: Analysis) -> None:
         table.add_row(*cells, *([layer.kernel or "-"] if report.target else []))
     console.print(table)
     console.print(
-        f"{report.macs:,} MACs, {report.parameters:,} parameters, weights {report.weight_bytes:,} bytes"
+        f"{report.macs:,} MACs, {report.parameters:,} parameters, "
+        f"weights {report.weight_bytes:,} bytes"
         + (f", state {report.state_bytes:,} bytes" if report.state_bytes else "")
     )
     if report.arena_bytes is not None:

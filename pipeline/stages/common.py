@@ -44,7 +44,8 @@ def _to_nhwc(x: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def predictions(outputs: Array) -> NDArray[np.int64]:
     """The class with the greatest output (the first of equals) of each sample: outputs [N, ...]."""
-    return outputs.reshape(len(outputs), -1).argmax(axis=1).astype(np.int64)
+    best: NDArray[np.int64] = outputs.reshape(len(outputs), -1).argmax(axis=1).astype(np.int64)
+    return best
 
 
 def accuracy(outputs: Array, labels: NDArray[np.int64]) -> float:

@@ -25,8 +25,8 @@ CODE_TOOLS = ("numpy", "jinja2", "ziglang", "unicorn", "capstone")
 
 @dataclass(frozen=True)
 class GenerateCode(Stage):
-    """Writes <target>/: sources, header, CMakeLists.txt, README.md, selftest/. The golden vectors are
-    test images. Raises DoesNotFit, UnsupportedModel, ToolMissing as `generation.generate` does.
+    """Writes <target>/: sources, header, CMakeLists.txt, README.md, selftest/. The golden vectors
+    are test images. Raises DoesNotFit, UnsupportedModel, ToolMissing as `generation.generate` does.
     """
 
     name: ClassVar[str] = "generate"

@@ -1,4 +1,4 @@
-"""Every case of every op: the generated C equals the interpreter, on the host and on emulated cores."""
+"""Every case of every op: the generated C equals the interpreter on every target."""
 
 from __future__ import annotations
 
