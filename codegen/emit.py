@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinsmith.codegen.kernels.packing import c_comment, c_identifier, shape_text
+from tinsmith.codegen.kernels.tiles import TILES
 from tinsmith.codegen.program import C_TYPES, BufferView, Constant, Program, Step
 from tinsmith.pipeline.graph import DType
 
@@ -24,6 +25,9 @@ COLUMNS = 100
 HELPERS = (
     "copy_words", "copy_run", "high_multiply", "round_shift", "requantize_right", "requantize", "clamp",
     "sigmoid_q15", "tanh_q15", "shift_saturated", "inverse_root", "log_of_sum",
+    "load_word", "even_bytes", "odd_bytes", "low_halves", "high_halves", "dual_multiply",
+    "widen", "fill_pairs", "copy_bytes", "fill_bytes",
+    "one_multiply", "high_multiply_shift",
 )  # fmt: skip
 C_KEYWORDS = frozenset(
     [
@@ -241,16 +245,37 @@ def at(view: BufferView, ctype: str) -> str:
 
 
 def _helpers(kernels: str, env: jinja2.Environment) -> str:
-    """The inline helpers that the text calls, with those that they call, in the order of HELPERS."""
+    """The inline helpers and tiles that the text calls, with those that they call, helpers first."""
+    tiles = _tiles(kernels, env)
     module: Any = env.get_template("helpers.c.j2").module
     texts = {h: str(getattr(module, h)()).strip("\n") for h in HELPERS}
+    own = _called(kernels, texts)
+    # What only the C models of tiles call would be unused where the assembly takes their place.
+    modelled = [h for h in _called(kernels + "".join(tiles), texts) if h not in own]
+    parts = [texts[h] for h in own]
+    if modelled:
+        parts += ["#ifndef __ARM_FEATURE_DSP", *(texts[h] for h in modelled), "#endif"]
+    return "\n\n".join([*parts, *tiles])
+
+
+def _called(body: str, texts: Mapping[str, str]) -> list[str]:
+    """The helpers that a text calls, with those that they call, in the order of `texts`."""
     used: list[str] = []
-    body = kernels
-    for helper in reversed(HELPERS):
+    for helper in reversed(list(texts)):
         if re.search(rf"\b{helper}\(", body):
-            used.insert(0, texts[helper])
+            used.insert(0, helper)
             body += texts[helper]
-    return "\n\n".join(used)
+    return used
+
+
+def _tiles(kernels: str, env: jinja2.Environment) -> list[str]:
+    """The whole-loop functions that the kernels call, after what they all need."""
+    used = [t for t in TILES if re.search(rf"\b{t.name}\(", kernels)]
+    if not used:
+        return []
+    module: Any = env.get_template("tiles/assembly.j2").module
+    texts = [env.get_template(t.template).render(name=t.name, **t.fields).strip("\n") for t in used]
+    return [str(module.prelude()).strip("\n"), *(tidy(t) for t in texts)]
 
 
 def _common_type(views: Sequence[BufferView]) -> str:

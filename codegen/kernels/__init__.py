@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from tinsmith.codegen.kernels import (
     binary,
+    dsp,
+    dsp_window,
     elementwise,
     image,
     joining,
@@ -17,8 +19,12 @@ from tinsmith.codegen.kernels.kernel import Kernel
 
 # Most specific first within an op; the entries for "c" are the plain C variants that always exist.
 KERNELS: tuple[Kernel, ...] = (
+    Kernel("conv2d_dsp", "conv2d", "dsp", "conv2d_dsp", dsp.conv2d_plan, dsp.conv2d_when),
     Kernel("conv2d_c", "conv2d", "c", "conv2d_c", mac.conv2d_plan),
+    Kernel("depthwise_window_dsp", "depthwise_conv2d", "dsp", "depthwise_window_dsp", dsp_window.window_plan, dsp_window.window_when),
     Kernel("depthwise_conv2d_c", "depthwise_conv2d", "c", "depthwise_conv2d_c", mac.depthwise_plan),
+    Kernel("fully_connected_dsp", "fully_connected", "dsp", "fully_connected_dsp", dsp.fully_connected_plan, dsp.is_row),
+    Kernel("fully_connected_rows_dsp", "fully_connected", "dsp", "conv2d_dsp", dsp.fully_connected_plan, dsp.fully_connected_when),
     Kernel("fully_connected_c", "fully_connected", "c", "fully_connected_c", mac.fully_connected_plan),
     Kernel("add_table", "add", "c", "table", binary.one_value_plan, binary.has_one_value),
     Kernel("add_c", "add", "c", "add_c", elementwise.add_plan),

@@ -1,0 +1,219 @@
+"""Plans of the kernels for cores with dual 16-bit multiplies (Cortex-M4, M7, M33): conv2d, fully_connected.
+
+Weights, biases and requantization constants of four output channels at a time form one stream of words
+that the tiles read in order; see templates/tiles.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinsmith.codegen.kernels.kernel import is_int8
+from tinsmith.codegen.kernels.mac import MAC_POINTERS, bias_of, window_fields, window_overlap
+from tinsmith.codegen.kernels.packing import c_comment, c_identifier, mac_constants
+from tinsmith.codegen.kernels.tiles import dot_name
+from tinsmith.codegen.program import Constant, KernelPlan, Overlap, Pointer
+from tinsmith.pipeline import requant_proofs as proofs
+from tinsmith.pipeline.ops import OpCall, conv2d, fully_connected
+from tinsmith.pipeline.ops.mac import Requant
+
+STREAM_POINTER = Pointer("const uint32_t", "stream", ("const", 0))
+COLUMN_POINTER = Pointer("uint32_t", "column", ("scratch", 0))
+HIGH_BYTE_BOUND = 1 << 23  # the sums of B must fit 24 bits, beside 8 of A
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A multiply-accumulate layer with its proven requantization.
+
+    constants: uint32 [channels, 3]; bias: the value that accumulators start from, int64.
+    """
+
+    weights: NDArray[np.int8]
+    bias: NDArray[np.int64]
+    constants: NDArray[np.uint32]
+    quick: bool
+    act_min: int
+    act_max: int
+
+    @property
+    def clamped(self) -> bool:
+        return (self.act_min, self.act_max) != (-128, 127)
+
+
+def channels_of(weights: NDArray[np.int8], bias: NDArray[np.int64], r: Requant) -> proofs.Channels:
+    low, high = proofs.reachable(weights, bias)
+    return proofs.Channels(
+        r.multiplier, r.shift, low, high, r.output_zero_point, r.act_min, r.act_max
+    )
+
+
+def is_provable(weights: NDArray[np.int8], call: OpCall, r: Requant) -> bool:
+    """Whether the tiles' arithmetic is TFLite's for these weights [channels, taps]."""
+    k = mac_constants(weights, bias_of(call), r)
+    if k.acc_bound >= 1 << 31:
+        return False
+    channels = channels_of(weights, k.bias.astype(np.int64), r)
+    return proofs.high_multiply(channels) is not None or bool(
+        proofs.one_multiply(channels).found.all()
+    )
+
+
+def layer(weights: NDArray[np.int8], call: OpCall, r: Requant) -> Layer:
+    """The constants of a call that is_provable. weights: [channels, taps]."""
+    bias = mac_constants(weights, bias_of(call), r).bias.astype(np.int64)
+    channels = channels_of(weights, bias, r)
+    quick = proofs.one_multiply(channels)
+    if quick.found.all():
+        parts = (quick.m, quick.c & 0xFFFFFFFF, quick.c >> 32)
+    else:
+        exact = proofs.high_multiply(channels)
+        assert exact is not None, call.name
+        parts = (exact.m, exact.offset, exact.right)
+    constants = np.stack([as_words(p) for p in parts], axis=1)
+    return Layer(weights, bias, constants, bool(quick.found.all()), r.act_min, r.act_max)
+
+
+def as_words(values: NDArray[np.int64]) -> NDArray[np.uint32]:
+    return (values & 0xFFFFFFFF).astype(np.uint32)
+
+
+def quad_stream(layer: Layer, high: bool) -> NDArray[np.uint32]:
+    """The words that the dot tiles read: channels and taps are padded to multiples of 4 by zero weights."""
+    count, taps = layer.weights.shape
+    quads, groups = -(-count // 4), -(-taps // 4)
+    w = np.zeros((quads * 4, groups * 4), np.int64)
+    w[:count, :taps] = layer.weights
+    bias = np.zeros(quads * 4, np.int64)
+    bias[:count] = layer.bias
+    constants = np.zeros((quads * 4, 3), np.uint32)
+    constants[:count] = layer.constants
+    w, bias = w.reshape(quads, 2, 2, groups, 2, 2), bias.reshape(quads, 2, 2)
+    a, b = w[:, :, 0], w[:, :, 1].copy()  # [quad, pair, group, tap / 2, tap % 2]
+    bias_a, bias_b = bias[:, :, 0], bias[:, :, 1]
+    if high:
+        b -= a < 0
+        bias_b = bias_a + 256 * bias_b
+    assert b.min(initial=0) >= -128
+    # bytes of a word: A k, B k, A k + 2, B k + 2 for k = 0, 1
+    lanes = np.stack([a, b], axis=-1)  # [quad, pair, group, tap / 2, tap % 2, channel]
+    packed = lanes.transpose(0, 2, 4, 1, 3, 5).astype(np.int8)
+    body = np.ascontiguousarray(packed).view(np.uint8).reshape(quads, -1)
+    first = as_words(np.stack([bias_a, bias_b], axis=-1).reshape(quads, 4))
+    tail = [constants.reshape(quads, 12)]
+    if layer.clamped:
+        bounds = as_words(np.array([layer.act_min, layer.act_max], np.int64))
+        tail.append(np.tile(bounds, (quads, 1)))
+    return np.concatenate([first, body.view("<u4"), *tail], axis=1).reshape(-1)
+
+
+def high_byte(layer: Layer) -> bool:
+    """Whether odd channels may ride on the upper byte of even ones. Only the whole sum matters: parts wrap."""
+    low, high = proofs.reachable(layer.weights, layer.bias)
+    fits = np.maximum(np.abs(low), np.abs(high))[1::2].max(initial=0) < HIGH_BYTE_BOUND
+    return bool(layer.weights[1::2].min(initial=0) >= -127) and bool(fits)
+
+
+def stream_constant(call: OpCall, words: NDArray[np.uint32], layout: str) -> Constant:
+    name, label = f"{c_identifier(call.name)}_stream", c_comment(call.name)
+    return Constant(name, "uint32_t", words, f"{label}: {layout}", align=4)
+
+
+def dot_fields(pixels: int, taps: int, channels: int, layer: Layer) -> tuple[dict[str, object], dict[str, int], NDArray[np.uint32]]:
+    """Fixed fields, shape fields and stream of a kernel around a dot tile."""
+    high = high_byte(layer)
+    words = quad_stream(layer, high)
+    quads = -(-channels // 4)
+    fixed: dict[str, object] = {
+        "tile": dot_name(pixels, high, layer.quick, layer.clamped), "rest": channels % 4, "whole": channels >= 4,
+    }  # fmt: skip
+    shape = {
+        "taps": -(-taps // 4) * 4, "quads": channels // 4,
+        "rest_words": len(words) // quads * (channels // 4),
+    }  # fmt: skip
+    return fixed, shape, words
+
+
+LAYOUT = "biases, int8 weights and requantization of four channels at a time"
+
+
+def conv2d_when(call: OpCall) -> bool:
+    if not is_int8(call):
+        return False
+    w = call.input(1).value()
+    whole = call.input(0).shape[3] == w.shape[3]
+    return whole and is_provable(w.reshape(len(w), -1), call, conv2d.requant(call))
+
+
+def conv2d_plan(call: OpCall) -> KernelPlan:
+    w = call.input(1).value()
+    oc, kh, kw, ic = w.shape
+    a = call.attrs
+    requant = conv2d.requant(call)
+    own = layer(w.reshape(oc, -1), call, requant)
+    taps = kh * kw * ic
+    fixed, shape, words = dot_fields(2, taps, oc, own)
+    pointwise = (kh, kw) == (1, 1) and a.stride == (1, 1) and not any(a.pads)
+    by_words = ic % 4 == 0
+    images, oh, ow, _ = call.output.shape
+    shape |= window_fields(call, (kh, kw))
+    shape |= {"pixels": images * oh * ow, "x_zero": requant.input_zero_point}
+    border = requant.input_zero_point & 0xFFFF
+    fixed |= {
+        "pointwise": pointwise, "by_words": by_words, "padded": any(a.pads),
+        "dilated": a.dilation[1] != 1, "zero_pair": f"0x{border << 16 | border:08x}u",
+        "odd_taps": taps % 4, "batch": images > 1,
+    }  # fmt: skip
+    column_bytes = 4 * int(shape["taps"])
+    scratch = column_bytes if by_words else column_bytes + int(shape["taps"])
+    return KernelPlan(
+        fixed, shape, (*MAC_POINTERS, STREAM_POINTER, COLUMN_POINTER),
+        (stream_constant(call, words, LAYOUT),), scratch,
+        {0: in_pairs(window_overlap(call, reads_first=True))},
+    )  # fmt: skip
+
+
+def in_pairs(single: Overlap) -> Overlap:
+    """The trace of a kernel that makes two pixels a unit."""
+    low, high = single.read_low[::2], single.write_high[1::2]
+    if len(high) < len(low):
+        high = np.append(high, single.write_high[-1])
+    return replace(single, read_low=low, write_high=high)
+
+
+def fully_connected_when(call: OpCall) -> bool:
+    return is_int8(call) and is_provable(
+        call.input(1).value(), call, fully_connected.requant(call)
+    )
+
+
+def fully_connected_plan(call: OpCall) -> KernelPlan:
+    """One row is read as it lies; several go through a column two at a time, as a 1x1 convolution does."""
+    w = call.input(1).value()
+    outputs, inputs = w.shape
+    own = layer(w, call, fully_connected.requant(call))
+    rows = call.input(0).size // inputs
+    if rows == 1 and inputs % 4 == 0:
+        fixed, shape, words = dot_fields(1, inputs, outputs, own)
+        constants = (stream_constant(call, words, LAYOUT),)
+        return KernelPlan(fixed, shape, (*MAC_POINTERS, STREAM_POINTER), constants)
+    fixed, shape, words = dot_fields(2, inputs, outputs, own)
+    fixed |= {"pointwise": True, "by_words": inputs % 4 == 0, "odd_taps": inputs % 4}
+    shape |= {"pixels": rows, "in_c": inputs, "out_c": outputs}
+    scratch = 4 * shape["taps"] + (shape["taps"] if inputs % 4 else 0)
+    n = np.arange(rows, dtype=np.int64)
+    overlap = in_pairs(Overlap(n * inputs, (n + 1) * outputs, True))
+    return KernelPlan(
+        fixed, shape, (*MAC_POINTERS, STREAM_POINTER, COLUMN_POINTER),
+        (stream_constant(call, words, LAYOUT),), scratch, {0: overlap},
+    )  # fmt: skip
+
+
+def is_row(call: OpCall) -> bool:
+    """Whether a fully connected layer has a single row of whole words."""
+    inputs = call.input(1).shape[1]
+    one = call.input(0).size == inputs and inputs % 4 == 0
+    return one and fully_connected_when(call)

@@ -1,0 +1,188 @@
+"""Cheaper requantizations, proven equal to `numerics.requantize` over every reachable accumulator.
+
+Part of the requantization arithmetic beside numerics.py; nothing else computes roundings. A kernel takes
+constants from here, or falls back where there are none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinsmith.pipeline import numerics
+
+Int64 = NDArray[np.int64]
+INT8_LOW, INT8_HIGH = -128, 127
+SEARCH_REACH = 24  # multipliers tried on each side of the nearest one
+
+
+@dataclass(frozen=True, eq=False)
+class Channels:
+    """Requantization of a layer's channels as TFLite defines it, and where its accumulators lie.
+
+    m, shift, low, high: int64 [channels]. low..high: every value that an accumulator, bias included,
+    can take. y = clamp(requantize(acc, m, shift) + zero_point, act_min, act_max).
+    """
+
+    m: Int64
+    shift: Int64
+    low: Int64
+    high: Int64
+    zero_point: int
+    act_min: int
+    act_max: int
+
+    def outputs(self, acc: Int64) -> Int64:
+        """What TFLite gives for acc [channels, any]."""
+        y = numerics.requantize(acc, self.m[:, None], self.shift[:, None]) + self.zero_point
+        return np.clip(y, self.act_min, self.act_max)
+
+
+def reachable(weights: NDArray[np.int8], bias: Int64) -> tuple[Int64, Int64]:
+    """The least and greatest accumulator of each channel for inputs in [-128, 127].
+
+    weights: [channels, taps]. bias: [channels], the input's zero point folded in.
+    """
+    w = weights.astype(np.int64)
+    positive, negative = np.maximum(w, 0).sum(axis=1), np.minimum(w, 0).sum(axis=1)
+    low = bias + INT8_LOW * positive + INT8_HIGH * negative
+    high = bias + INT8_HIGH * positive + INT8_LOW * negative
+    return low, high
+
+
+@dataclass(frozen=True, eq=False)
+class OneMultiply:
+    """y = (acc * m + c) >> 32, saturated to the activation's range. m fits an int32, c an int64."""
+
+    m: Int64
+    c: Int64
+    found: NDArray[np.bool_]
+
+
+def one_multiply(channels: Channels) -> OneMultiply:
+    """For each channel an (m, c) that gives TFLite's output for every reachable accumulator.
+
+    Both sides are monotone steps of acc, so they are equal where every step lies at the same acc:
+    with t the first acc whose output is at least v, t * m + c >= v * 2^32 and (t - 1) * m + c < v * 2^32.
+    For a given m that is one interval for c.
+    """
+    v = np.arange(channels.act_min + 1, channels.act_max + 1, dtype=np.int64)
+    first = first_reaching(channels, v)
+    low, high = channels.low[:, None], channels.high[:, None]
+    # The step must be reached at `must`, and not at `must_not`.
+    must, must_not = np.minimum(first, high + 1), first - 1
+    scale = np.ldexp(channels.m.astype(np.float64), (channels.shift + 1).astype(np.int64))
+    usable = scale < float((1 << 31) - SEARCH_REACH - 1)
+    nearest = np.where(usable, np.round(scale), 0.0).astype(np.int64)
+    m = np.zeros_like(channels.m)
+    c = np.zeros_like(channels.m)
+    found = np.zeros(len(m), np.bool_)
+    limit = v[None, :] << 32
+    for d in _outwards(SEARCH_REACH):
+        trial = nearest + d
+        t = trial[:, None]
+        lower = np.where(must <= high, limit - must * t, -(1 << 62)).max(axis=1, initial=-(1 << 62))
+        upper = np.where(must_not >= low, limit - 1 - must_not * t, 1 << 62).min(
+            axis=1, initial=1 << 62
+        )
+        fits = usable & ~found & (trial >= 0) & (lower <= upper)
+        middle = np.where(
+            lower == -(1 << 62),
+            upper,
+            np.where(upper == 1 << 62, lower, lower + (upper - lower) // 2),
+        )
+        m, c, found = np.where(fits, trial, m), np.where(fits, middle, c), found | fits
+        if found.all():
+            break
+    return OneMultiply(m, c, found)
+
+
+def _outwards(reach: int) -> list[int]:
+    return [0, *(s * d for d in range(1, reach + 1) for s in (1, -1))]
+
+
+def first_reaching(channels: Channels, values: Int64) -> Int64:
+    """[channels, values]: the least reachable acc whose output is at least v, high + 1 where none is."""
+    low = np.repeat(channels.low[:, None], len(values), axis=1)
+    high = np.repeat(channels.high[:, None] + 1, len(values), axis=1)
+    while True:
+        open_ = low < high
+        if not open_.any():
+            return low
+        middle = (low + high) >> 1
+        reached = channels.outputs(middle) >= values[None, :]
+        low, high = np.where(open_ & ~reached, middle + 1, low), np.where(reached, middle, high)
+
+
+@dataclass(frozen=True, eq=False)
+class HighMultiply:
+    """y = (h + (h >> 31) + offset) >> right with h = (2 * acc * m + 2^31) >> 32, then saturated.
+
+    The doubled accumulator makes the rounding high word of the product gemmlowp's high multiply;
+    h >> 31 moves ties of negative values away from zero. The zero point is in the offset.
+    """
+
+    m: Int64
+    offset: Int64
+    right: Int64
+
+
+def high_multiply(channels: Channels) -> HighMultiply | None:
+    """The constants of every channel, or None where one can't be computed this way.
+
+    It needs a right shift of at least 1, and neither 2 * acc nor h + offset may leave 32 bits.
+    """
+    if np.any(channels.shift > -1):
+        return None
+    bound = np.maximum(np.abs(channels.low), np.abs(channels.high))
+    if np.any(bound >= 1 << 30):
+        return None
+    right = -channels.shift
+    # |h| <= bound, so beyond this shift the output is the zero point whatever the accumulator.
+    vanishing = bound < np.left_shift(1, np.minimum(right - 1, 40)) - 1
+    m = np.where(vanishing, 0, channels.m)
+    right = np.where(vanishing, 1, right)
+    offset = np.left_shift(1, right - 1) + channels.zero_point * np.left_shift(1, right)
+    if np.any(bound + np.abs(offset) + 1 >= 1 << 31):
+        return None
+    return HighMultiply(m, offset, right)
+
+
+@dataclass(frozen=True)
+class WeightedSum:
+    """y = (a * ma + b * mb + c) >> shift, saturated to the activation's range."""
+
+    ma: int
+    mb: int
+    c: int
+    shift: int
+
+
+def weighted_sum(
+    reference: Int64, scales: tuple[float, float], act_min: int, act_max: int
+) -> WeightedSum | None:
+    """Constants for a sum of two int8 values that give `reference` for all 65,536 pairs, or None.
+
+    reference: [256, 256] outputs for a and b from -128 up. scales: those of a and b over the output's.
+    """
+    a = np.arange(INT8_LOW, INT8_HIGH + 1, dtype=np.int64)[:, None]
+    b = np.arange(INT8_LOW, INT8_HIGH + 1, dtype=np.int64)[None, :]
+    largest = max(scales)
+    # The sum must stay in 32 bits: |a| * ma + |b| * mb + c < 2^31.
+    for shift in range(22, 10, -1):
+        if 256 * 2 * largest * (1 << shift) < (1 << 30):
+            break
+    else:
+        return None
+    near = [int(round(s * (1 << shift))) for s in scales]
+    low_side = np.where(reference > act_min, reference << shift, -(1 << 62))
+    high_side = np.where(reference < act_max, ((reference + 1) << shift) - 1, 1 << 62)
+    for da in _outwards(3):
+        for db in _outwards(3):
+            total = a * (near[0] + da) + b * (near[1] + db)
+            lower, upper = int((low_side - total).max()), int((high_side - total).min())
+            if lower <= upper and max(abs(lower), abs(upper)) < 1 << 30:
+                return WeightedSum(near[0] + da, near[1] + db, (lower + upper) // 2, shift)
+    return None
