@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
 from cases_elementwise import ELEMENTWISE_CASES
 from more_cases import MORE_CASES
 from support.case import Case, one_input, q
 from support.nets import Net
-
 from tinsmith.pipeline.graph import Activation, DType, Graph, QuantParams
 from tinsmith.pipeline.ops import Oracle, window
 from tinsmith.pipeline.ops.add import AddAttrs
@@ -250,8 +250,15 @@ _FC = (
     FcSpec("multiplier_vanishing", (1, 9), 9, 3, y_quant=q(1e20), few_values=True),
     FcSpec("ties", (9, 4), 4, 16, bias=None, w_quant=q(2**-9), y_quant=q(0.05, -3)),
     FcSpec("near_ties", (9, 4), 4, 16, bias=None, w_quant=q(0.3), y_quant=q(7.68, -3)),
-    FcSpec("near_ties_of_rounded_scales", (9, 4), 4, 16, x_scale=0.37, w_quant=q(3 / 255),
-           y_quant=q(0.37 * 3 / 255 * 128, -3)),
+    FcSpec(
+        "near_ties_of_rounded_scales",
+        (9, 4),
+        4,
+        16,
+        x_scale=0.37,
+        w_quant=q(3 / 255),
+        y_quant=q(0.37 * 3 / 255 * 128, -3),
+    ),
     FcSpec("nibbles", (1, 21), 21, 8, bits=4),
     FcSpec("deep", (1, 1960), 1960, 4),
     FcSpec("float", (1, 30), 30, 6, RELU6, dtype=DType.FLOAT32),

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+
 from support.case import Case, one_input, q
 from support.nets import Net
-
 from tinsmith.pipeline.graph import NO_ATTRS, Activation, DType, Graph, QuantParams
 from tinsmith.pipeline.ops.add import AddAttrs
 from tinsmith.pipeline.ops.concatenation import ConcatenationAttrs
@@ -102,9 +102,7 @@ _SPLIT = (
 )
 
 
-def _slice(
-    name: str, shape: Shape, begin: Shape, size: Shape, step: Shape = (), **k: Any
-) -> Case:
+def _slice(name: str, shape: Shape, begin: Shape, size: Shape, step: Shape = (), **k: Any) -> Case:
     return one_input("slice", name, shape, SliceAttrs(begin, size, step), **k)
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+
 from support.case import Case, one_input, q
 from support.more_growers import lstm_node
 from support.nets import Net
-
 from tinsmith.pipeline.graph import NO_ATTRS, Activation, DType, Graph, QuantParams
 from tinsmith.pipeline.ops import Oracle, window
 from tinsmith.pipeline.ops.arg import ArgAttrs

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from cases import CASES
 from support.devices import differences
 from support.merge import merge

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support.goldens import INT8, goldens, interpreted, load, on_device
 
+from support.goldens import INT8, goldens, interpreted, load, on_device
 from tinsmith.codegen.lower import LowerOptions, lower
 from tinsmith.pipeline.deployment import temporary_build
 from tinsmith.pipeline.passes import INT_PASSES, run_passes

@@ -6,8 +6,8 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from support.toy_models import assembly_sources, build, toy_interface, toy_sources
 
+from support.toy_models import assembly_sources, build, toy_interface, toy_sources
 from tinsmith.targets.cycles import CycleEstimate, estimate_cycles
 from tinsmith.targets.emulators import open_runner
 from tinsmith.targets.harness import ModelInterface

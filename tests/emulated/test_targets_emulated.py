@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from support.toy_models import (
     assembly_sources,
     build,
@@ -16,7 +17,6 @@ from support.toy_models import (
     toy_reference,
     toy_sources,
 )
-
 from tinsmith.pipeline.errors import DeviceSilent, ToolMissing
 from tinsmith.targets.emulators import open_runner
 from tinsmith.targets.emulators.runner import Result

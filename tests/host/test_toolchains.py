@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.toy_models import build, toy_interface, toy_reference, toy_sources
 
+from support.toy_models import build, toy_interface, toy_reference, toy_sources
 from tinsmith.pipeline.errors import ConfigError, DataError, DeviceSilent, ToolFailed, ToolMissing
 from tinsmith.targets import toolchains
 from tinsmith.targets.emulators import open_runner

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from support.nets import random_samples
 
+from support.nets import random_samples
 from tinsmith.codegen.emit import emit
 from tinsmith.codegen.lower import LowerOptions, lower
 from tinsmith.pipeline import interpreter
@@ -34,10 +34,14 @@ def differences(
     options: LowerOptions | None = None,
     sanitize: bool = False,
     opt: str | None = None,
+    isa: tuple[str, ...] | None = None,
 ) -> dict[str, int]:
-    """Differing bytes of each output over all samples; the target's alignment rules are watched."""
+    """Differing bytes of each output over all samples; the target's alignment rules are watched.
+
+    isa: another core's kernels, by the C models that stand beside their assembly.
+    """
     target = target_named(target_name)
-    program = lower(graph, "net", target.isa, options)
+    program = lower(graph, "net", isa or target.isa, options)
     sources = emit(program)
     toolchain = sanitizer_compiler() if sanitize else find_toolchain(None, target)
     assert toolchain is not None

@@ -30,6 +30,4 @@ def merge(name: str, graphs: Sequence[Graph]) -> Graph:
             replace(s, name=rename(s.name), tensor=rename(s.tensor), next=rename(s.next))
             for s in graph.state
         ]
-    return verify(
-        Graph(name, tensors, tuple(nodes), tuple(inputs), tuple(outputs), tuple(state))
-    )
+    return verify(Graph(name, tensors, tuple(nodes), tuple(inputs), tuple(outputs), tuple(state)))

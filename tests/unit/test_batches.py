@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from cases import CASES
 from support.nets import random_samples
-
 from tinsmith.pipeline import interpreter
 from tinsmith.pipeline.verify import verify
 

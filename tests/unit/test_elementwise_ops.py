@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from cases_elementwise import ELEMENTWISE_CASES
 from support.case import Case
 from support.nets import Net, random_samples
-
 from tinsmith.codegen.lower import lower
 from tinsmith.pipeline import interpreter
 from tinsmith.pipeline.errors import ModelError, UnsupportedModel

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from support.nets import Net, random_samples
 from support.random_network import random_network
-
 from tinsmith.pipeline import interpreter
 from tinsmith.pipeline.errors import DataError
 from tinsmith.pipeline.graph import DType, Graph, GraphBuilder, QuantParams

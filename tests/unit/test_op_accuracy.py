@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 import pytest
+
 from more_cases import MORE_CASES
 from support.case import Case
 from support.nets import random_samples
-
 from tinsmith.pipeline import interpreter
 from tinsmith.pipeline.graph import Array, DType, Graph, dequantize_array
 from tinsmith.pipeline.ops import OPS, call_of

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from support.case import q
 from support.more_growers import lstm_node
 from support.nets import Net
-
 from tinsmith.pipeline.errors import ModelError, UnsupportedModel
 from tinsmith.pipeline.exporters.tflite import to_tflite
 from tinsmith.pipeline.graph import (

@@ -6,9 +6,9 @@ import zlib
 
 import numpy as np
 import pytest
+
 from cases import CASES, Case
 from support.nets import random_samples
-
 from tinsmith.pipeline import interpreter, oracles
 from tinsmith.pipeline.exporters.tflite import to_tflite
 from tinsmith.pipeline.graph import Array, Graph

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from support.nets import Net, random_samples
 from support.random_network import GROWERS, random_network
-
 from tinsmith.pipeline import interpreter, oracles
 from tinsmith.pipeline.errors import DataError, ToolFailed, ToolMissing
 from tinsmith.pipeline.exporters.tflite import to_tflite

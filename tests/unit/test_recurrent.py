@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from more_cases import MORE_CASES
 from support.case import q
 from support.more_growers import lstm_node
 from support.nets import Net, random_samples
-
 from tinsmith.pipeline import interpreter, oracles
 from tinsmith.pipeline.exporters.tflite import to_tflite
 from tinsmith.pipeline.frontends.tflite import read_tflite

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
+
 from support.random_network import random_network
 from support.tflite_edit import FileMaker, edit
-
 from tinsmith.pipeline.errors import ModelError
 from tinsmith.pipeline.exporters.tflite import to_tflite
 from tinsmith.pipeline.frontends.tflite import read_tflite

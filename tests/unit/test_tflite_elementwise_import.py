@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
-from support.tflite_edit import FileMaker
 
+from support.tflite_edit import FileMaker
 from tinsmith.pipeline import interpreter, oracles
 from tinsmith.pipeline.errors import ModelError, UnsupportedModel
 from tinsmith.pipeline.frontends.tflite import read_tflite

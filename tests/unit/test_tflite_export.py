@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
+
 from cases import CASES, Case
 from support.nets import Net, random_samples
 from support.random_network import random_network
-
 from tinsmith.pipeline import interpreter
 from tinsmith.pipeline.errors import UnsupportedModel
 from tinsmith.pipeline.exporters.tflite import to_tflite

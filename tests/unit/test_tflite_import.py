@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
+
 from support.nets import Net
 from support.tflite_edit import FileMaker, edit
-
 from tinsmith.pipeline import interpreter, oracles
 from tinsmith.pipeline.errors import ModelError, UnsupportedModel
 from tinsmith.pipeline.exporters.tflite import to_tflite

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
+
 from more_cases import MORE_CASES
 from support.case import q
 from support.more_growers import lstm_node
 from support.nets import Net
 from support.tflite_edit import FileMaker, edit
-
 from tinsmith.pipeline import interpreter, oracles
 from tinsmith.pipeline.errors import ModelError, UnsupportedModel
 from tinsmith.pipeline.exporters.tflite import to_tflite

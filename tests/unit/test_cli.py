@@ -1,0 +1,317 @@
+"""The command line on bad input: the message says what to do, the exit code is as documented."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from support.nets import Net
+from tinsmith.pipeline.cli import main
+from tinsmith.pipeline.exporters.tflite import to_tflite
+from tinsmith.pipeline.ops.fully_connected import FullyConnectedAttrs
+from tinsmith.targets import toolchains
+
+
+def run(*arguments: str | Path) -> int:
+    with pytest.raises(SystemExit) as stop:
+        main([str(a) for a in arguments])
+    assert isinstance(stop.value.code, int)
+    return stop.value.code
+
+
+def fail(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str]:
+    """The exit code and what stands on the error output, on one line."""
+    code = run(*arguments)
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    return code, " ".join(error.split())
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """An int8 network of one layer: 6 inputs, 4 outputs."""
+    net = Net("small", np.random.default_rng(0))
+    x = net.input((1, 6))
+    w = net.weights((4, 6), x)
+    y = net.node("fully_connected", [x, w, net.bias(w, x, 4)], FullyConnectedAttrs(), name="dense")
+    path = tmp_path / "small.tflite"
+    path.write_bytes(to_tflite(net.graph([y])))
+    return path
+
+
+@pytest.fixture
+def float_model(tmp_path: Path) -> Path:
+    """A float ONNX network: input [1, 6]."""
+    w = helper.make_tensor("w", TensorProto.FLOAT, [4, 6], np.linspace(-1, 1, 24).tolist())
+    graph = helper.make_graph(
+        [helper.make_node("Gemm", ["x", "w"], ["y"], name="dense", transB=1)],
+        "net",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 6])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4])],
+        [w],
+    )
+    path = tmp_path / "float.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
+    return path
+
+
+def test_a_missing_model_file_ends_with_3(capsys: pytest.CaptureFixture[str]) -> None:
+    code, error = fail(capsys, "validate", "nowhere.tflite", "-t", "cortex-m4")
+    assert code == 3
+    assert "there is no model file 'nowhere.tflite'" in error
+
+
+def test_an_empty_model_file_ends_with_3(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty.tflite").touch()
+    code, error = fail(capsys, "analyze", tmp_path / "empty.tflite")
+    assert code == 3
+    assert "is empty" in error
+
+
+def test_a_damaged_model_file_ends_with_3(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model.write_bytes(model.read_bytes()[:100])
+    assert fail(capsys, "analyze", model)[0] == 3
+
+
+def test_another_kind_of_file_ends_with_3(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "model.h5").write_bytes(b"x")
+    code, error = fail(capsys, "analyze", tmp_path / "model.h5")
+    assert code == 3
+    assert "allowed: .tflite, .onnx" in error
+
+
+def test_a_wrong_key_of_a_configuration_ends_with_2_and_names_the_nearest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "tinsmith.toml").write_text(
+        '[teacher]\nmodel = "m.py:T"\n[distil]\nmodel = "m.py:S"\ntemprature = 4.0\n'
+    )
+    code, error = fail(capsys, "run", tmp_path)
+    assert code == 2
+    assert "temprature" in error
+    assert "did you mean 'temperature'?" in error
+
+
+def test_a_missing_configuration_ends_with_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, error = fail(capsys, "run", tmp_path / "tinsmith.toml")
+    assert code == 2
+    assert "there is no configuration file" in error
+
+
+def test_an_unknown_target_ends_with_2_and_offers_the_nearest(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, error = fail(capsys, "validate", model, "-t", "cortex-m44")
+    assert code == 2
+    assert "cortex-m4" in error
+    assert "tinsmith targets" in error
+
+
+def test_an_unknown_target_in_a_configuration_is_refused_before_any_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "tinsmith.toml").write_text(
+        '[run]\nout = "out"\n[teacher]\nmodel = "m.py:T"\n[distil]\nmodel = "m.py:S"\n'
+        '[generate]\ntargets = ["cortex-m44"]\n'
+    )
+    code, error = fail(capsys, "run", tmp_path)
+    assert code == 2
+    assert "cortex-m44" in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_objective_ends_with_2(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, error = fail(capsys, "validate", model, "-t", "cortex-m4", "-O", "speed")
+    assert code == 2
+    assert "allowed: balanced, time, size, ram" in error
+
+
+def test_a_float_model_without_calibration_ends_with_2(
+    float_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, error = fail(capsys, "validate", float_model, "-t", "cortex-m4")
+    assert code == 2
+    assert "--calibrate" in error
+
+
+def test_calibration_data_of_the_wrong_shape_ends_with_2_and_says_both_shapes(
+    float_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((10, 7), np.float32))
+    code, error = fail(
+        capsys, "validate", float_model, "-t", "cortex-m4", "--calibrate", tmp_path / "x.npy"
+    )
+    assert code == 2
+    assert "7" in error
+    assert "6" in error
+
+
+def test_inputs_of_the_wrong_shape_end_with_2(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((10, 5), np.int8))
+    code, error = fail(capsys, "validate", model, "-t", "cortex-m4", "--inputs", tmp_path / "x.npy")
+    assert code == 2
+    assert "[N, 1, 6]" in error
+
+
+def test_inputs_that_are_no_array_file_end_with_2(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "x.npy").write_text("not an array")
+    code, error = fail(capsys, "validate", model, "-t", "cortex-m4", "--inputs", tmp_path / "x.npy")
+    assert code == 2
+    assert "no .npy or .npz" in error
+
+
+def test_unsupported_ops_end_with_3_and_are_all_listed_with_their_layers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    graph = helper.make_graph(
+        [
+            helper.make_node("Erf", ["x"], ["a"], name="first"),
+            helper.make_node("Acosh", ["a"], ["y"], name="second"),
+        ],
+        "net",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 6])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 6])],
+    )
+    path = tmp_path / "odd.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
+    code, error = fail(capsys, "analyze", path)
+    assert code == 3
+    for text in ("Acosh", "second", "Erf", "first"):
+        assert text in error
+
+
+def test_a_model_too_large_for_a_board_ends_with_3_and_says_by_how_much_and_where(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    net = Net("large", np.random.default_rng(0))
+    x = net.input((1, 3000))
+    w = net.weights((400, 3000), x)
+    y = net.node(
+        "fully_connected", [x, w, net.bias(w, x, 400)], FullyConnectedAttrs(), name="dense"
+    )
+    path = tmp_path / "large.tflite"
+    path.write_bytes(to_tflite(net.graph([y])))
+    code, error = fail(capsys, "generate", path, "-t", "stm32f4-discovery", "-o", tmp_path / "out")
+    assert code == 3
+    assert "too many" in error
+    assert "dense" in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_folder_that_holds_something_else_ends_with_2_and_is_left_alone(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "mine"
+    out.mkdir()
+    (out / "thesis.txt").write_text("years of work")
+    code, error = fail(capsys, "generate", model, "-t", "cortex-m4", "-o", out)
+    assert code == 2
+    assert "thesis.txt" in error
+    assert [p.name for p in out.iterdir()] == ["thesis.txt"]
+
+
+def test_a_full_disk_ends_with_4_and_leaves_the_folder_as_it_was(
+    model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert run("generate", model, "-t", "cortex-m4", "-o", tmp_path / "out") == 0
+    before = {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()}
+    capsys.readouterr()
+    write = Path.write_text
+
+    def full(self: Path, text: str, *rest: object, **options: object) -> int:
+        if self.name == "CMakeLists.txt":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(self, text)
+
+    monkeypatch.setattr(Path, "write_text", full)
+    code, error = fail(capsys, "generate", model, "-t", "cortex-m4", "-o", tmp_path / "out")
+    monkeypatch.undo()
+    assert code == 4
+    assert "the disk is full" in error
+    after = {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()}
+    assert before == after
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".out")]
+
+
+def test_a_missing_compiler_ends_with_4_and_the_command_that_installs_it(
+    model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(toolchains.importlib.util, "find_spec", lambda name: None)
+    code, error = fail(capsys, "validate", model, "-t", "cortex-m4")
+    assert code == 4
+    assert "pip install" in error
+    assert "ziglang" in error
+
+
+def test_a_wrong_flag_ends_with_2(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("validate", model, "--tarmac", "cortex-m4") == 2
+    capsys.readouterr()
+
+
+def test_validate_writes_every_field_and_the_outputs(model: Path, tmp_path: Path) -> None:
+    np.save(
+        tmp_path / "x.npy", np.random.default_rng(0).integers(-128, 128, (5, 6)).astype(np.int8)
+    )
+    code = run(
+        "validate", model, "-t", "cortex-m0plus", "--inputs", tmp_path / "x.npy", "--json",
+        tmp_path / "r.json", "--save-outputs", tmp_path / "y.npy", "--per-layer",
+    )  # fmt: skip
+    assert code == 0
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert report["bit_exact"] is True
+    assert report["samples"] == 5
+    assert report["mismatches"] == 0
+    for field in (
+        "target", "oracles", "instructions", "arena_bytes", "stack_bytes", "code_bytes",
+        "weight_bytes", "flash_bytes", "toolchain", "emulator", "kernels",
+    ):  # fmt: skip
+        assert field in report
+    assert report["flash_bytes"] == report["code_bytes"] + report["weight_bytes"]
+    assert report["layers"][0]["mismatches"] == 0
+    assert np.load(tmp_path / "y.npy").shape == (5, 1, 4)
+
+
+def test_random_input_is_said_to_be_no_accuracy_figure(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("validate", model, "-t", "host", "--json", tmp_path / "r.json") == 0
+    assert "random input: not an accuracy figure" in capsys.readouterr().out
+    assert json.loads((tmp_path / "r.json").read_text())["input"].startswith("random input")
+
+
+def test_generate_writes_a_folder_that_can_be_written_again(model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run("generate", model, "-t", "cortex-m4", "-o", out, "-n", "net") == 0
+    first = {p.name: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    assert {"net.c", "net.h", "net_weights.h", "CMakeLists.txt", "README.md"} <= set(first)
+    assert run("generate", model, "-t", "cortex-m4", "-o", out, "-n", "net") == 0
+    assert first == {p.name: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+
+
+def test_lists_and_checks_print(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("targets") == 0
+    assert run("ops") == 0
+    assert run("doctor") == 0
+    printed = capsys.readouterr().out
+    for text in ("cortex-m0plus", "depthwise_conv2d", "ziglang"):
+        assert text in printed
