@@ -88,7 +88,7 @@ class _Function:
 
 def model_name(text: str) -> str:
     """A C identifier for a model's public names, made of any text."""
-    name = c_identifier(text)[:48] or "model"
+    name = c_identifier(text, 48)
     return f"{name}_model" if name in C_KEYWORDS else name
 
 
@@ -109,7 +109,7 @@ def emit(program: Program, *, trace: bool = False) -> Sources:
         "model": c_comment(program.graph.name),
         "inputs": [port_facts(program.graph.tensors[n].name, v) for n, v in program.inputs],
         "outputs": [port_facts(program.graph.tensors[n].name, v) for n, v in program.outputs],
-        "states": [_state(s.name, s.view, s.initial) for s in program.state],
+        "states": [_state(i, s.name, s.view, s.initial) for i, s in enumerate(program.state)],
         "constants": [_array(c) for c in program.constants],
         "helpers": _helpers(kernels, env),
         "kernels": kernels,
@@ -305,12 +305,13 @@ def port_facts(tensor: str, view: BufferView) -> dict[str, Any]:
     }
 
 
-def _state(name: str, view: BufferView, initial: NDArray[Any]) -> dict[str, Any]:
+def _state(index: int, name: str, view: BufferView, initial: NDArray[Any]) -> dict[str, Any]:
     values = initial.reshape(-1)
     uniform = bool(values.size) and bool(np.all(values == values[0]))
     return {
         "name": c_comment(name),
-        "c_name": c_identifier(name),
+        # With a number, since names may differ by punctuation only, or be a word of C.
+        "c_name": f"state{index}_{c_identifier(name)}",
         "ctype": C_TYPES[view.dtype],
         "size": int(values.size),
         "address": at(view, C_TYPES[view.dtype]),

@@ -12,11 +12,15 @@ from tinsmith.codegen.program import Constant
 from tinsmith.pipeline.ops import OpCall
 from tinsmith.pipeline.ops.mac import Requant
 
+# Room for what an array's name says besides its layer, within 40 characters.
+MAX_IDENTIFIER = 28
 
-def c_identifier(text: str) -> str:
-    """A C identifier made of any text: ASCII letters, digits and single underscores."""
+
+def c_identifier(text: str, most: int = MAX_IDENTIFIER) -> str:
+    """A C identifier made of any text, at most `most` long: ASCII letters, digits, underscores."""
     name = re.sub(r"[^0-9A-Za-z]+", "_", text).strip("_").lower()
-    return name if name and not name[0].isdigit() else f"n{name}"
+    name = name if name and not name[0].isdigit() else f"n{name}"
+    return name[:most].rstrip("_")
 
 
 def c_comment(text: str) -> str:

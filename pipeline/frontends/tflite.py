@@ -21,8 +21,8 @@ def read_tflite(source: Path | str | bytes, name: str | None = None) -> Graph:
     """The graph of a .tflite file, or of its bytes; padding explicit, constants folded.
 
     name: of the graph; by default the file's, without its suffix.
-    Tensor names are kept where they are unique, and numbered where not; a node has the name of its
-    first output. Variables become state. What no output needs is left out.
+    Tensor names are kept where they are unique, and numbered where not; a node has a short name made
+    of its first output's, also unique. Variables become state. What no output needs is left out.
     ModelError for a file that is absent, damaged or breaks the format's rules; UnsupportedModel,
     with every layer and reason in one message, for a sound model with what tinsmith lacks.
     """
@@ -56,7 +56,7 @@ def read_tflite(source: Path | str | bytes, name: str | None = None) -> Graph:
     graph = Graph(
         file.name,
         importer.tensors,
-        tuple(importer.nodes),
+        importer.named_nodes(),
         tuple(inputs),
         tuple(outputs),
         importer.state(),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -257,6 +258,11 @@ class Importer:
             for t, data in zip(call.outputs, results, strict=True)
         ]
 
+    def named_nodes(self) -> tuple[Node, ...]:
+        """The nodes, with short names in place of those of their first outputs."""
+        names = unique_names([layer_name(n.outputs[0], n.op) for n in self.nodes])
+        return tuple(replace(n, name=name) for n, name in zip(self.nodes, names, strict=True))
+
     # State
 
     def state(self) -> tuple[StateVar, ...]:
@@ -270,6 +276,26 @@ class Importer:
                 raise ModelError(f"variable '{var.name}' changes its shape or type")
             made.append(StateVar(var.name, var.start.name, var.now.name, var.initial.data))
         return tuple(made)
+
+
+LONGEST_NAME = 40
+# What converters name the outputs of a whole model: the op says more.
+_EMPTY_NAMES = ("StatefulPartitionedCall", "PartitionedCall", "Identity")
+
+
+def layer_name(tensor: str, op: str) -> str:
+    """A short name for the node whose first output is `tensor`; other nodes may have the same.
+
+    Converters join the names of all that went into a layer by semicolons, each a path.
+    """
+    plain = "".join(c if c.isprintable() else "?" for c in tensor.split(";")[0])
+    parts = [p for p in plain.split("/") if p]
+    if parts:
+        parts[-1] = re.sub(r":\d+$", "", parts[-1])
+    if not parts or parts[-1].rstrip("_0123456789").removesuffix("_int") in _EMPTY_NAMES:
+        return op
+    name = "/".join(parts[-2:])
+    return name if len(name) <= LONGEST_NAME else parts[-1][:LONGEST_NAME]
 
 
 def unique_names(wishes: Sequence[str]) -> list[str]:
