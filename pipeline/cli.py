@@ -40,6 +40,14 @@ CalibrateOption = Annotated[
     typer.Option(help="Samples (.npy, .npz; floats [N, ...]) to quantize a float model with."),
 ]
 NameOption = Annotated[str | None, typer.Option("-n", "--name", help="Prefix of the C names.")]
+StartOption = Annotated[
+    list[str] | None,
+    typer.Option("--start", help="Only the part behind this tensor or layer; repeat for several."),
+]
+EndOption = Annotated[
+    list[str] | None,
+    typer.Option("--end", help="Only the part up to this tensor or layer; repeat for several."),
+]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the report to this file.")]
 ToolchainOption = Annotated[
     str | None, typer.Option(help="zig, gcc or clang; zig by default.", show_default=False)
@@ -70,6 +78,8 @@ def generate(
     objective: ObjectiveOption = "balanced",
     calibrate: CalibrateOption = None,
     toolchain: ToolchainOption = None,
+    start: StartOption = None,
+    end: EndOption = None,
 ) -> None:
     """Write C sources that stand alone: model, header, build file, README, self-test."""
     from tinsmith.pipeline.generation import generate as make
@@ -82,7 +92,7 @@ def generate(
     device = target_named(target)
     check_objective(objective)
     check_folder(out)
-    read = read_quantized(model, calibrate)
+    read = read_quantized(model, calibrate, start=start or (), end=end or ())
     made = make(
         read.graph,
         device,
@@ -114,6 +124,8 @@ def validate(
     ] = False,
     calibrate: CalibrateOption = None,
     toolchain: ToolchainOption = None,
+    start: StartOption = None,
+    end: EndOption = None,
 ) -> None:
     """Run a model on a target and compare every byte with the interpreter and the oracles."""
     from tinsmith.codegen.emit import model_name
@@ -127,7 +139,7 @@ def validate(
 
     device = target_named(target)
     check_objective(objective)
-    graph = read_quantized(model, calibrate).graph
+    graph = read_quantized(model, calibrate, start=start or (), end=end or ()).graph
     if inputs is None:
         data, note = random_samples(graph, samples, seed), RANDOM_NOTE
     else:
@@ -166,6 +178,8 @@ def analyze(
     objective: ObjectiveOption = "balanced",
     json_file: JsonOption = None,
     calibrate: CalibrateOption = None,
+    start: StartOption = None,
+    end: EndOption = None,
 ) -> None:
     """Per layer: shapes, MACs, weights, activations; with a target, whether it fits."""
     from tinsmith.pipeline.analysis import analyze as look
@@ -175,7 +189,8 @@ def analyze(
 
     device = None if target is None else target_named(target)
     check_objective(objective)
-    read = read_model(model) if calibrate is None else read_quantized(model, calibrate)
+    part = {"start": start or (), "end": end or ()}
+    read = read_quantized(model, calibrate, **part) if calibrate else read_model(model, **part)
     report = look(read.graph, device, objective)
     if json_file is not None:
         write_json(json_file, report.json())

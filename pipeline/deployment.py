@@ -139,7 +139,10 @@ def peak_text(program: Program) -> str:
 
 
 def peak_step(program: Program) -> tuple[int, list[tuple[str, int]]]:
-    """The step whose live buffers reach highest in the arena, and these, largest first."""
+    """The step whose live buffers reach highest in the arena, and these, largest first.
+
+    A tensor goes by the name of the layer that computes it, which is short.
+    """
     best, reach = 0, -1
     for step in range(-1, len(program.steps) + 1):
         alive = [b for b in program.buffers if b.first <= step <= b.last]
@@ -147,4 +150,6 @@ def peak_step(program: Program) -> tuple[int, list[tuple[str, int]]]:
         if top > reach:
             best, reach = step, top
     alive = [b for b in program.buffers if b.first <= best <= b.last]
-    return best, sorted(((b.name, b.nbytes) for b in alive), key=lambda p: (-p[1], p[0]))
+    makers = {out: node.name for node in program.graph.nodes for out in node.outputs[:1]}
+    named = [(makers.get(b.name, b.name), b.nbytes) for b in alive]
+    return best, sorted(named, key=lambda p: (-p[1], p[0]))

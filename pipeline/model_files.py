@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from tinsmith.pipeline.cut import cut
 from tinsmith.pipeline.errors import ConfigError, DataError, ModelError
 from tinsmith.pipeline.graph import Array, DType, Graph, Tensor
 from tinsmith.pipeline.numerics import quantize_array
@@ -25,9 +26,10 @@ class Model:
     sha256: str
 
 
-def read_model(path: Path) -> Model:
+def read_model(path: Path, *, start: Sequence[str] = (), end: Sequence[str] = ()) -> Model:
     """The graph of a .tflite or .onnx file, after the passes.
 
+    start, end: names of tensors of the file between which the part lies that is wanted.
     Raises ModelError for a missing, empty or damaged file, UnsupportedModel for what has no op.
     """
     if path.suffix.lower() not in SUFFIXES:
@@ -51,13 +53,21 @@ def read_model(path: Path) -> Model:
         from tinsmith.pipeline.frontends.onnx import read_onnx
 
         graph = read_onnx(path)
+    if start or end:
+        graph = cut(graph, start, end)
     graph = run_passes(graph, INT_PASSES if graph.is_quantized else FLOAT_PASSES)
     return Model(graph, hashlib.sha256(data).hexdigest())
 
 
-def read_quantized(path: Path, calibration: Path | None = None) -> Model:
+def read_quantized(
+    path: Path,
+    calibration: Path | None = None,
+    *,
+    start: Sequence[str] = (),
+    end: Sequence[str] = (),
+) -> Model:
     """As read_model, and quantized: a float model needs calibration data, floats [N, *shape]."""
-    model = read_model(path)
+    model = read_model(path, start=start, end=end)
     if model.graph.is_quantized:
         if calibration is not None:
             raise ConfigError(
