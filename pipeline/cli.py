@@ -198,6 +198,53 @@ def analyze(
 
 
 @app.command()
+def diff(
+    model: Annotated[Path, typer.Argument(metavar="A", help="A .tflite or .onnx file.")],
+    other: Annotated[
+        Path | None, typer.Argument(metavar="[B]", help="Another; left out, A itself.")
+    ] = None,
+    inputs: Annotated[
+        Path | None, typer.Option(help=".npy or .npz of samples [N, ...]; random by default.")
+    ] = None,
+    runtime_a: Annotated[
+        str, typer.Option(help="What runs A: interpreter, tflite-micro, tflite-runtime, a target.")
+    ] = "interpreter",
+    runtime_b: Annotated[str, typer.Option(help="What runs B.")] = "interpreter",
+    samples: Annotated[int, typer.Option(min=1, help="At most so many samples.")] = 8,
+    seed: Annotated[int, typer.Option(help="Seed of the random samples.")] = 0,
+    exact: Annotated[bool, typer.Option("--exact", help="Exit 1 on any difference.")] = False,
+    json_file: JsonOption = None,
+) -> None:
+    """Compare two models, or one in two runtimes, layer by layer."""
+    from tinsmith.pipeline.comparison import Side, compare, inputs_for
+    from tinsmith.pipeline.layer_traces import check_runtime, trace
+    from tinsmith.pipeline.model_files import read_arrays, read_model
+    from tinsmith.pipeline.report.tables import print_comparison
+
+    check_runtime(runtime_a)
+    check_runtime(runtime_b)
+    if other is None and runtime_a == runtime_b:
+        raise ConfigError("diff: give a second model, or another --runtime-b, to compare with")
+    graphs = [read_model(model).graph] + ([] if other is None else [read_model(other).graph])
+    given = None if inputs is None else read_arrays(inputs, graphs[0])
+    where = "random input" if inputs is None else str(inputs)
+    data = inputs_for(graphs, given, where, samples, seed)
+    sides = [
+        Side(f"{path.name} by {runtime}", graph, trace(graph, feeds, runtime))
+        for path, runtime, graph, feeds in (
+            (model, runtime_a, graphs[0], data[0]),
+            (other or model, runtime_b, graphs[-1], data[-1]),
+        )
+    ]
+    report = compare(sides[0], sides[1])
+    if json_file is not None:
+        write_json(json_file, report.json())
+    print_comparison(console, report)
+    if exact and not report.identical:
+        raise GateFailed(f"--exact: the first layer that differs is '{report.first_difference}'")
+
+
+@app.command()
 def targets() -> None:
     """List the targets: cores and boards."""
     from tinsmith.pipeline.report.tables import print_targets

@@ -89,6 +89,27 @@ class Oracle:
         self._invoke(session, inputs)
         return {name: session.tensor(i) for i, name in info.computed.items()}
 
+    def run_all_layers(
+        self, model: bytes, samples: Samples, *, stateful: bool = False, isolated: bool = False
+    ) -> dict[str, Array]:
+        """Every tensor that the main subgraph computes, [N, *shape] by name; arguments as `run`."""
+        if isolated:
+            made: dict[str, Array] = _in_process(
+                self.name, "run_all_layers", model, samples, stateful
+            )
+            return made
+        info = read_info(model)
+        arrays = [_samples_of(info, samples, i) for i in range(len(info.inputs))]
+        session = self._open(model, True)
+        rows: dict[str, list[Array]] = {name: [] for name in info.computed.values()}
+        for n in range(min((len(a) for a in arrays), default=1)):
+            if n and info.has_state and not stateful:
+                session = self._open(model, True)
+            self._invoke(session, [a[n] for a in arrays])
+            for index, name in info.computed.items():
+                rows[name].append(session.tensor(index))
+        return {name: np.stack(values) for name, values in rows.items()}
+
     def _open(self, model: bytes, layers: bool) -> Session:
         try:
             return self.open(model, layers)
@@ -298,6 +319,8 @@ def _serve(request: Path, answer: Path) -> None:
     try:
         if what == "run":
             result = (True, chosen.run(model, samples, stateful=stateful))
+        elif what == "run_all_layers":
+            result = (True, chosen.run_all_layers(model, samples, stateful=stateful))
         else:
             result = (True, chosen.run_layers(model, samples))
     except (ToolFailed, DataError) as e:

@@ -13,7 +13,7 @@ from tinsmith.pipeline.errors import UnsupportedModel
 from tinsmith.pipeline.exporters.tflite_elementwise_ops import ELEMENTWISE_WRITERS
 from tinsmith.pipeline.exporters.tflite_file import ACTIVATIONS, Subgraph, is_nibbles
 from tinsmith.pipeline.exporters.tflite_more_ops import MORE_WRITERS
-from tinsmith.pipeline.graph import Array, DType, Tensor
+from tinsmith.pipeline.graph import Array, DType, QuantParams, Tensor
 from tinsmith.pipeline.ops import OpCall, window
 from tinsmith.pipeline.ops import pad as pad_op
 
@@ -60,6 +60,21 @@ def _pad_before(site: Site, pads: window.Pads, value: float) -> int:
     return padded
 
 
+def _with_bias(site: Site, channels: int) -> tuple[int, int]:
+    """The weights and the bias of a convolution; zeros where it has none, for tflite-runtime."""
+    weights, bias = (*site.inputs[1:], -1)[:2]
+    if bias >= 0:
+        return weights, bias
+    x, w = site.call.input(0), site.call.input(1)
+    kinds = {DType.FLOAT32: np.float32, DType.INT16: np.int64}
+    zeros = np.zeros(channels, kinds.get(x.dtype, np.int32))
+    quant = None
+    if x.quant is not None and w.quant is not None:
+        scales = np.float32(x.scale) * w.quant.scales
+        quant = QuantParams(tuple(scales.tolist()), (0,), 0 if w.quant.per_channel else None)
+    return weights, site.sub.constant(f"{site.call.name}/bias", zeros, quant)
+
+
 def write_conv2d(site: Site) -> None:
     call, a = site.call, site.call.attrs
     w = call.input(1)
@@ -74,7 +89,8 @@ def write_conv2d(site: Site) -> None:
     )
     grouped = call.input(0).shape[3] != w.shape[3]
     version = 6 if grouped else (7 if is_nibbles(w) else (3 if site.is_int8 else 1))
-    site.sub.operator("CONV_2D", version, options, (x, *_present(site.inputs[1:])), site.outputs)
+    inputs = (x, *_with_bias(site, w.shape[0]))
+    site.sub.operator("CONV_2D", version, options, inputs, site.outputs)
 
 
 def write_depthwise_conv2d(site: Site) -> None:
@@ -91,7 +107,7 @@ def write_depthwise_conv2d(site: Site) -> None:
         fusedActivationFunction=ACTIVATIONS[a.activation],
     )
     version = 7 if is_nibbles(w) else (3 if site.is_int8 else 2)
-    inputs = (x, *_present(site.inputs[1:]))
+    inputs = (x, *_with_bias(site, w.shape[3]))
     site.sub.operator("DEPTHWISE_CONV_2D", version, options, inputs, site.outputs)
 
 

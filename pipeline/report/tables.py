@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tinsmith.pipeline.analysis import Analysis, Port
+from tinsmith.pipeline.comparison import Comparison
 from tinsmith.pipeline.graph import Shape
 from tinsmith.pipeline.validation import RANDOM_NOTE, Validation
 
@@ -139,6 +140,37 @@ def _port_text(port: Port) -> str:
     if port.scale is not None:
         text += f", scale {port.scale:.9g}, zero point {port.zero_point}"
     return text
+
+
+def print_comparison(console: Console, report: Comparison) -> None:
+    table = simple_table(
+        ("layer", "left"), ("op", "left"), ("shape", "right"), ("cosine", "right"),
+        ("max difference", "right"), ("differ", "right"), ("matched by", "left"),
+        title=f"{report.a}  |  {report.b}: {report.samples} samples",
+    )  # fmt: skip
+    for t in report.tensors:
+        unit = " steps" if t.in_steps else ""
+        table.add_row(
+            Text(t.layer),
+            t.op,
+            shape_text(t.shape),
+            f"{t.cosine:.6f}",
+            f"{t.max_difference:.6g}{unit}",
+            f"{t.differing:,} of {t.values:,}",
+            t.matched_by,
+        )
+    console.print(table)
+    for side, layers in (("A", report.only_a), ("B", report.only_b)):
+        if layers:
+            console.print(f"only in {side}: {', '.join(layers)}", markup=False)
+    if report.first_difference is None:
+        console.print("no difference")
+    else:
+        console.print(
+            f"the first layer that differs is '{report.first_difference}'; "
+            f"the least alike is '{report.worst}'",
+            markup=False,
+        )
 
 
 def print_targets(console: Console) -> None:
