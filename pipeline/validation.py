@@ -152,7 +152,8 @@ def ask_oracles(
             skipped[name] = reason
             continue
         try:
-            outputs = oracle.run(model, dict(samples), stateful=bool(graph.state), isolated=True)
+            feeds: dict[str | int, Array] = {**samples}
+            outputs = oracle.run(model, feeds, stateful=bool(graph.state), isolated=True)
         except ToolFailed as e:
             skipped[name] = str(e)
             continue

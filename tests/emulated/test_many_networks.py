@@ -1,0 +1,122 @@
+"""500 random networks over all ops: interpreter, oracle and C agree on every byte."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from cases import CASES
+from support.devices import differences
+from support.merge import merge
+from support.nets import random_samples
+from support.random_network import GROWERS, random_network
+from tinsmith.pipeline import interpreter
+from tinsmith.pipeline.errors import TinsmithError
+from tinsmith.pipeline.exporters.tflite import to_tflite
+from tinsmith.pipeline.graph import Graph
+from tinsmith.pipeline.ops import OPS, Oracle
+from tinsmith.pipeline.oracles import installed_oracles
+
+NETWORKS = 500
+FIRST = 500  # the first seed; over these seeds every op occurs
+GROUP = 25
+ORACLE_NAMES = {Oracle.TFLM: "tflite-micro", Oracle.REF: "tflite-runtime"}
+
+
+def defining_oracle(graph: Graph) -> str | None:
+    """The oracle that defines every op of a network, if one does: tflite-micro before the other."""
+    for oracle, name in ORACLE_NAMES.items():
+        ops = [OPS[node.op] for node in graph.nodes]
+        if all(op.oracle is oracle or _agrees(op.name, oracle) for op in ops):
+            return name
+    return None
+
+
+def _agrees(op: str, oracle: Oracle) -> bool:
+    """Ops that move, select or clamp values are the same everywhere."""
+    return (
+        OPS[op].oracle is not Oracle.OWN
+        and oracle not in OPS[op].disagree
+        and (OPS[op].scale_rule.name in ("SAME", "ALL_SAME"))
+    )
+
+
+asked: Counter[str] = Counter()
+
+
+@settings(
+    max_examples=NETWORKS,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+@given(seed=st.integers(0, 2**31 - 1))
+@example(seed=7)
+def test_the_defining_oracle_agrees_on_every_output(seed: int) -> None:
+    graph = random_network(seed)
+    name = defining_oracle(graph)
+    oracle = installed_oracles().get(name or "")
+    if oracle is None:
+        asked["none"] += 1
+        return
+    samples = random_samples(graph, np.random.default_rng(seed), 2)
+    try:
+        outputs = oracle.run(to_tflite(graph), dict(samples), stateful=True)
+    except TinsmithError:
+        # A runtime may refuse an odd model; what it takes, it has to agree on.
+        asked["refused"] += 1
+        return
+    asked[oracle.name] += 1
+    state = None
+    for i in range(2):
+        tensors, state = interpreter.run(graph, {n: a[i] for n, a in samples.items()}, state)
+        for want, have in zip(interpreter.outputs(graph, tensors), outputs, strict=True):
+            assert np.array_equal(have[i].reshape(-1), want.reshape(-1)), f"seed {seed}"
+
+
+def test_the_oracles_took_most_of_the_networks(capsys: pytest.CaptureFixture[str]) -> None:
+    if not installed_oracles():
+        pytest.skip("no oracle is installed")
+    if not asked:
+        pytest.skip("this worker lacks the run of the test before")
+    with capsys.disabled():
+        print(f"\nnetworks by oracle: {dict(asked)}")
+    assert asked["tflite-micro"] + asked["tflite-runtime"] >= sum(asked.values()) // 2
+
+
+@pytest.mark.parametrize("first", range(FIRST, FIRST + NETWORKS, GROUP))
+def test_the_c_agrees_on_every_output(first: int, tmp_path: Path) -> None:
+    graph = merge("nets", [random_network(s) for s in range(first, first + GROUP)])
+    samples = random_samples(graph, np.random.default_rng(first), 2)
+    wrong = {n: c for n, c in differences(graph, "host", tmp_path, samples, opt="-O1").items() if c}
+    assert not wrong
+
+
+def test_every_op_and_attribute_occurs(capsys: pytest.CaptureFixture[str]) -> None:
+    """Over the networks and the table of cases, which run at the same tiers."""
+    values: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    count: Counter[str] = Counter()
+    networks = [random_network(seed) for seed in range(FIRST, FIRST + NETWORKS)]
+    rng = np.random.default_rng(0)
+    cases = [case.build(rng) for table in CASES.values() for case in table]
+    for graph in (*networks, *cases):
+        for node in graph.nodes:
+            count[node.op] += 1
+            for field in dataclasses.fields(node.attrs):
+                values[node.op][field.name].add(str(getattr(node.attrs, field.name)))
+    with capsys.disabled():
+        print("\nop, how often, and of each attribute how many values:")
+        for op in sorted(count):
+            kinds = ", ".join(f"{f} {len(v)}" for f, v in sorted(values[op].items()))
+            print(f"  {op:20} {count[op]:5}  {kinds}")
+    assert set(GROWERS) <= {node.op for graph in networks for node in graph.nodes}
+    assert set(OPS) <= set(count)
+    narrow = [f"{op}.{f}" for op in values for f, seen in values[op].items() if len(seen) < 2]
+    assert not narrow, f"attributes with one value only: {narrow}"
