@@ -45,7 +45,8 @@ class Layer:
 class Analysis:
     """The preflight of a model; figures are bytes.
 
-    arena_bytes and what follows are None without a target, or where something is not supported.
+    arena_bytes and what follows are None without a target, for a float model, and where something
+    is not supported. unsupported: a line for each layer, with the reason and what to do.
     weight_bytes: for a target, as its kernels store them; else as the model has them.
     """
 
@@ -81,7 +82,7 @@ def analyze(graph: Graph, target: Target | None = None, objective: str = "balanc
     """
     program: Program | None = None
     unsupported: tuple[str, ...] = ()
-    if target is not None:
+    if target is not None and graph.is_quantized:
         try:
             options = LowerOptions(objective)
             program = lower(graph, model_name(graph.name), target.isa, options)

@@ -6,13 +6,22 @@ import errno
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 
-from tinsmith.pipeline.errors import ConfigError, GateFailed, TinsmithError, ToolFailed
+from tinsmith.pipeline.errors import (
+    ConfigError,
+    GateFailed,
+    TinsmithError,
+    ToolFailed,
+    UnsupportedModel,
+)
 from tinsmith.pipeline.files import write_json, write_whole
+
+if TYPE_CHECKING:
+    from tinsmith.pipeline.model_files import ReadOptions
 
 INTERRUPTED = 130  # what a shell reports for Ctrl-C
 
@@ -48,6 +57,10 @@ EndOption = Annotated[
     list[str] | None,
     typer.Option("--end", help="Only the part up to this tensor or layer; repeat for several."),
 ]
+ShapeOption = Annotated[
+    list[str] | None,
+    typer.Option("--shape", help="NAME=1,32,32,3: an input that an .onnx leaves open."),
+]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the report to this file.")]
 ToolchainOption = Annotated[
     str | None, typer.Option(help="zig, gcc or clang; zig by default.", show_default=False)
@@ -80,6 +93,7 @@ def generate(
     toolchain: ToolchainOption = None,
     start: StartOption = None,
     end: EndOption = None,
+    shape: ShapeOption = None,
 ) -> None:
     """Write C sources that stand alone: model, header, build file, README, self-test."""
     from tinsmith.pipeline.generation import generate as make
@@ -92,7 +106,7 @@ def generate(
     device = target_named(target)
     check_objective(objective)
     check_folder(out)
-    read = read_quantized(model, calibrate, start=start or (), end=end or ())
+    read = read_quantized(model, calibrate, read_options(start, end, shape))
     made = make(
         read.graph,
         device,
@@ -126,6 +140,7 @@ def validate(
     toolchain: ToolchainOption = None,
     start: StartOption = None,
     end: EndOption = None,
+    shape: ShapeOption = None,
 ) -> None:
     """Run a model on a target and compare every byte with the interpreter and the oracles."""
     from tinsmith.codegen.emit import model_name
@@ -139,7 +154,7 @@ def validate(
 
     device = target_named(target)
     check_objective(objective)
-    graph = read_quantized(model, calibrate, start=start or (), end=end or ()).graph
+    graph = read_quantized(model, calibrate, read_options(start, end, shape)).graph
     if inputs is None:
         data, note = random_samples(graph, samples, seed), RANDOM_NOTE
     else:
@@ -180,6 +195,7 @@ def analyze(
     calibrate: CalibrateOption = None,
     start: StartOption = None,
     end: EndOption = None,
+    shape: ShapeOption = None,
 ) -> None:
     """Per layer: shapes, MACs, weights, activations; with a target, whether it fits."""
     from tinsmith.pipeline.analysis import analyze as look
@@ -189,12 +205,17 @@ def analyze(
 
     device = None if target is None else target_named(target)
     check_objective(objective)
-    part = {"start": start or (), "end": end or ()}
-    read = read_quantized(model, calibrate, **part) if calibrate else read_model(model, **part)
+    options = read_options(start, end, shape)
+    read = read_quantized(model, calibrate, options) if calibrate else read_model(model, options)
     report = look(read.graph, device, objective)
     if json_file is not None:
         write_json(json_file, report.json())
     print_analysis(console, report)
+    if report.unsupported:
+        raise UnsupportedModel(
+            f"{model.name} has what is not supported on {report.target}:\n  "
+            + "\n  ".join(report.unsupported)
+        )
 
 
 @app.command()
@@ -213,6 +234,7 @@ def diff(
     samples: Annotated[int, typer.Option(min=1, help="At most so many samples.")] = 8,
     seed: Annotated[int, typer.Option(help="Seed of the random samples.")] = 0,
     exact: Annotated[bool, typer.Option("--exact", help="Exit 1 on any difference.")] = False,
+    shape: ShapeOption = None,
     json_file: JsonOption = None,
 ) -> None:
     """Compare two models, or one in two runtimes, layer by layer."""
@@ -225,7 +247,8 @@ def diff(
     check_runtime(runtime_b)
     if other is None and runtime_a == runtime_b:
         raise ConfigError("diff: give a second model, or another --runtime-b, to compare with")
-    graphs = [read_model(model).graph] + ([] if other is None else [read_model(other).graph])
+    options = read_options(None, None, shape)
+    graphs = [read_model(path, options).graph for path in (model, other) if path is not None]
     given = None if inputs is None else read_arrays(inputs, graphs[0])
     where = "random input" if inputs is None else str(inputs)
     data = inputs_for(graphs, given, where, samples, seed)
@@ -266,6 +289,15 @@ def doctor() -> None:
     from tinsmith.pipeline.report.tables import print_doctor
 
     print_doctor(console)
+
+
+def read_options(
+    start: Sequence[str] | None, end: Sequence[str] | None, shape: Sequence[str] | None
+) -> ReadOptions:
+    """The flags that say how a model file is read."""
+    from tinsmith.pipeline.model_files import ReadOptions, parse_shapes
+
+    return ReadOptions(start or (), end or (), parse_shapes(shape or ()))
 
 
 def check_objective(objective: str) -> None:

@@ -37,8 +37,9 @@ def trace(graph: Graph, samples: Mapping[str, Array], runtime: str = INTERPRETER
     if runtime == INTERPRETER:
         return _interpreted(graph, samples)
     if runtime in [o.name for o in ORACLES]:
+        feeds: Mapping[str | int, Array] = {i: samples[n] for i, n in enumerate(graph.inputs)}
         found = oracle(runtime).run_all_layers(
-            to_tflite(graph), {**samples}, stateful=bool(graph.state), isolated=True
+            to_tflite(graph), feeds, stateful=bool(graph.state), isolated=True
         )
         shapes = {
             n: (len(a), *graph.tensors[n].shape) for n, a in found.items() if _known(graph, n)

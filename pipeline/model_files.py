@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -26,10 +26,37 @@ class Model:
     sha256: str
 
 
-def read_model(path: Path, *, start: Sequence[str] = (), end: Sequence[str] = ()) -> Model:
-    """The graph of a .tflite or .onnx file, after the passes.
+@dataclass(frozen=True)
+class ReadOptions:
+    """How a file is read.
 
     start, end: names of tensors of the file between which the part lies that is wanted.
+    shapes: of the inputs of an .onnx file that leaves them open, by name.
+    """
+
+    start: Sequence[str] = ()
+    end: Sequence[str] = ()
+    shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+
+
+WHOLE = ReadOptions()
+
+
+def parse_shapes(texts: Sequence[str]) -> Mapping[str, tuple[int, ...]]:
+    """Shapes by input name, of texts such as "input=1,16000"; ConfigError for another form."""
+    shapes = {}
+    for text in texts:
+        name, _, dims = text.rpartition("=")
+        parts = [d.strip() for d in dims.split(",") if d.strip()]
+        if not name or not all(d.isdecimal() and 0 < int(d) < 1 << 31 for d in parts):
+            raise ConfigError(f"--shape {text}: allowed: NAME=1,32,32,3 (sizes of at least 1)")
+        shapes[name] = tuple(int(d) for d in parts)
+    return shapes
+
+
+def read_model(path: Path, options: ReadOptions = WHOLE) -> Model:
+    """The graph of a .tflite or .onnx file, after the passes.
+
     Raises ModelError for a missing, empty or damaged file, UnsupportedModel for what has no op.
     """
     if path.suffix.lower() not in SUFFIXES:
@@ -46,28 +73,26 @@ def read_model(path: Path, *, start: Sequence[str] = (), end: Sequence[str] = ()
         raise ModelError(f"the model file '{path}' is empty")
     # Each front end is loaded only where it is asked for: onnx takes half a second to import.
     if path.suffix.lower() == ".tflite":
+        if options.shapes:
+            raise ConfigError(f"--shape: '{path}' has fixed shapes; allowed: for .onnx files")
         from tinsmith.pipeline.frontends.tflite import read_tflite
 
         graph = read_tflite(path)
     else:
         from tinsmith.pipeline.frontends.onnx import read_onnx
 
-        graph = read_onnx(path)
-    if start or end:
-        graph = cut(graph, start, end)
+        graph = read_onnx(path, shapes=options.shapes)
+    if options.start or options.end:
+        graph = cut(graph, options.start, options.end)
     graph = run_passes(graph, INT_PASSES if graph.is_quantized else FLOAT_PASSES)
     return Model(graph, hashlib.sha256(data).hexdigest())
 
 
 def read_quantized(
-    path: Path,
-    calibration: Path | None = None,
-    *,
-    start: Sequence[str] = (),
-    end: Sequence[str] = (),
+    path: Path, calibration: Path | None = None, options: ReadOptions = WHOLE
 ) -> Model:
     """As read_model, and quantized: a float model needs calibration data, floats [N, *shape]."""
-    model = read_model(path, start=start, end=end)
+    model = read_model(path, options)
     if model.graph.is_quantized:
         if calibration is not None:
             raise ConfigError(

@@ -77,6 +77,7 @@ def read_onnx(source: Source, *, shapes: Mapping[str, Sequence[int]] | None = No
     model = load_model(source)
     ctx = Context(GraphBuilder(model.name), model.opset)
     ctx.values.update(model.constants)
+    _check_shapes(model, shapes or {})
     problems = [p for i in model.inputs if (p := _declare_input(ctx, model, i, shapes or {}))]
     problems += _import_nodes(ctx, model)
     if problems:
@@ -147,6 +148,24 @@ def _is_dequantized(model: OnnxModel, name: str) -> bool:
 _TYPES = frozenset(TensorProto.DataType.values())
 
 
+def _check_shapes(model: OnnxModel, shapes: Mapping[str, Sequence[int]]) -> None:
+    """ModelError with every input whose shape is open, or for a shape of what is no input."""
+    names = [i.name for i in model.inputs]
+    unknown = [name for name in shapes if name not in names]
+    if unknown:
+        raise ModelError(
+            f"shapes are given for {', '.join(unknown)}; the model's inputs are {', '.join(names)}"
+        )
+    left = [i for i in model.inputs if None in i.dims[1:] and i.name not in shapes]
+    if left:
+        each = ", ".join(f"input '{i.name}' has the open shape {_show(i.dims)}" for i in left)
+        example = ",".join("1" if d is None else str(d) for d in left[0].dims)
+        raise ModelError(
+            f"{each}; give its shape (--shape '{left[0].name}={example}' with the sizes that you "
+            "use), or export the model with a fixed one"
+        )
+
+
 def _input_shape(spec: OnnxInput, shapes: Mapping[str, Sequence[int]]) -> Shape:
     dims = list(spec.dims)
     if spec.name in shapes:
@@ -159,11 +178,6 @@ def _input_shape(spec: OnnxInput, shapes: Mapping[str, Sequence[int]]) -> Shape:
         dims = list(given)
     if dims and dims[0] is None:
         dims[0] = 1
-    if None in dims:
-        raise ModelError(
-            f"input '{spec.name}' has the open shape {_show(spec.dims)}; "
-            f"give its shape or export the model with a fixed one"
-        )
     return check_shape(f"input '{spec.name}'", [d or 0 for d in dims])
 
 

@@ -21,8 +21,8 @@ def read_tflite(source: Path | str | bytes, name: str | None = None) -> Graph:
     """The graph of a .tflite file, or of its bytes; padding explicit, constants folded.
 
     name: of the graph; by default the file's, without its suffix.
-    Tensor names are kept where they are unique, and numbered where not; a node has a short name made
-    of its first output's, also unique. Variables become state. What no output needs is left out.
+    Tensor names are kept where they are unique, and numbered where not; a node has a short name
+    made of its first output's, also unique. Variables become state. What no output needs is left out.
     ModelError for a file that is absent, damaged or breaks the format's rules; UnsupportedModel,
     with every layer and reason in one message, for a sound model with what tinsmith lacks.
     """
@@ -40,7 +40,7 @@ def read_tflite(source: Path | str | bytes, name: str | None = None) -> Graph:
     for op in _needed(main):
         reason = _import(importer, op)
         if reason is not None:
-            importer.broken.update(op.outputs)
+            importer.pretend(op)
         if reason:
             reasons.append(f"{importer.label(op)}: {reason}")
     if reasons:
@@ -75,6 +75,11 @@ def _import(importer: Importer, op: FileOperator) -> str | None:
         return str(e)
     except DependsOnUnsupported:
         return ""
+    except ModelError:
+        # Behind an unsupported layer, this may come of what was guessed of its outputs.
+        if importer.pretended:
+            return ""
+        raise
     return None
 
 

@@ -72,6 +72,7 @@ class Importer:
     names: list[str] = field(default_factory=list)
     taken: set[str] = field(default_factory=set)
     folded_bytes: int = 0
+    pretended: bool = False
 
     def __post_init__(self) -> None:
         self.names = unique_names([t.name for t in self.sub.tensors])
@@ -194,6 +195,17 @@ class Importer:
         names = tuple(t.name for t in call.outputs)
         self.nodes.append(Node(call.name, name, node_inputs, names, call.attrs))
         return list(call.outputs)
+
+    def pretend(self, op: FileOperator) -> None:
+        """Takes an unsupported operator's outputs for what the file says, to check later layers."""
+        self.pretended = True
+        for index in op.outputs:
+            if index in self.values:
+                continue
+            try:
+                self.keep(index, self.described(index))
+            except ModelError:
+                self.broken.add(index)
 
     def fresh(self, wish: str) -> str:
         """A name that no tensor and no node has, nor will have by the file."""

@@ -114,8 +114,11 @@ def print_analysis(console: Console, report: Analysis) -> None:
     )
     if report.arena_bytes is not None:
         _print_fit(console, report)
-    for reason in report.unsupported:
-        console.print(f"not supported: {reason}", markup=False)
+    elif report.target is not None and not report.quantized:
+        console.print(
+            f"a float model: quantize it to see what it needs on {report.target}, and whether it "
+            "fits (--calibrate X.npy)"
+        )
 
 
 def _print_fit(console: Console, report: Analysis) -> None:
