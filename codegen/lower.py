@@ -203,18 +203,23 @@ def _overlaps(
     if first[out] != step or choice.plan.overlap is None:
         return []
     limits: dict[str, int | None] = {}
+    exact: set[str] = set()
     for i, name in enumerate(choice.node.inputs):
         root = alias.get(name, name)
         if not name or graph.tensors[root].is_constant or last[root] != step:
             continue
         rule = choice.plan.overlap.get(i)
         delta = None if rule is None else rule.max_delta()
+        if rule is not None and rule.exact:
+            exact.add(root)
         # A tensor read twice is bound by the stricter of the two uses.
         if root in limits:
             known = limits[root]
             delta = None if known is None or delta is None else min(known, delta)
         limits[root] = delta
-    return [memory.MayOverlap(root, out, d) for root, d in limits.items() if d is not None]
+    return [
+        memory.MayOverlap(root, out, d, root in exact) for root, d in limits.items() if d is not None
+    ]
 
 
 def _step(

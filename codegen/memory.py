@@ -15,6 +15,7 @@ from tinsmith.codegen.program import Placed
 
 ALIGNMENT = 4  # bytes, at least: kernels load activations as words where the channels allow it
 SEARCH_ROUNDS = 400
+SEARCH_PAIRS = 4_000_000  # pairs of buffers looked at: a bound on the time of networks of many layers
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,15 @@ class Life:
 
 @dataclass(frozen=True)
 class MayOverlap:
-    """later may lie over earlier, as long as later.offset - earlier.offset <= max_delta."""
+    """later may lie over earlier, as long as later.offset - earlier.offset <= max_delta.
+
+    exact: only at max_delta itself.
+    """
 
     earlier: str
     later: str
     max_delta: int
+    exact: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ def plan_memory(
     lives: Sequence[Life], overlaps: Sequence[MayOverlap], alignment: int = ALIGNMENT
 ) -> MemoryPlan:
     """The smallest plan found; deterministic. alignment: bytes, of every offset."""
-    rules = {(o.earlier, o.later): o.max_delta for o in overlaps}
+    rules = {(o.earlier, o.later): o for o in overlaps}
     bound = lower_bound(lives, overlaps, alignment)
     best: dict[str, int] = {}
     best_size = 1 << 62
@@ -100,7 +105,7 @@ def _orders(lives: Sequence[Life]) -> list[list[Life]]:
 
 
 def _place(
-    order: Sequence[Life], rules: Mapping[tuple[str, str], int], alignment: int
+    order: Sequence[Life], rules: Mapping[tuple[str, str], MayOverlap], alignment: int
 ) -> tuple[dict[str, int], int]:
     """Each buffer at the lowest offset that conflicts with none placed before it."""
     offsets: dict[str, int] = {}
@@ -109,7 +114,7 @@ def _place(
     for buffer in order:
         rivals = [b for b in done if b.first <= buffer.last and buffer.first <= b.last]
         # Every rival forbids one open interval of offsets; the lowest free one is wanted.
-        forbidden = sorted(_forbidden(buffer, b, offsets[b.name], rules) for b in rivals)
+        forbidden = sorted(f for b in rivals for f in _forbidden(buffer, b, offsets[b.name], rules))
         offset = 0
         for low, high in forbidden:
             if low < offset < high:
@@ -121,22 +126,26 @@ def _place(
 
 
 def _forbidden(
-    buffer: Life, rival: Life, at: int, rules: Mapping[tuple[str, str], int]
-) -> tuple[int, int]:
-    """The open interval of offsets that `buffer` may not take because `rival` lies at `at`."""
+    buffer: Life, rival: Life, at: int, rules: Mapping[tuple[str, str], MayOverlap]
+) -> list[tuple[int, int]]:
+    """The open intervals of offsets that `buffer` may not take because `rival` lies at `at`."""
     low, high = at - buffer.nbytes, at + rival.nbytes
     as_later = rules.get((rival.name, buffer.name))
     if as_later is not None and rival.last == buffer.first:
-        low = max(low, min(at + as_later, high - 1))
+        if as_later.exact:
+            return [(low, at), (at, high)]
+        low = max(low, min(at + as_later.max_delta, high - 1))
     as_earlier = rules.get((buffer.name, rival.name))
     if as_earlier is not None and buffer.last == rival.first:
-        high = min(high, max(at - as_earlier, low + 1))
-    return low, high
+        if as_earlier.exact:
+            return [(low, at), (at, high)]
+        high = min(high, max(at - as_earlier.max_delta, low + 1))
+    return [(low, high)]
 
 
 def _improve(
     lives: Sequence[Life],
-    rules: Mapping[tuple[str, str], int],
+    rules: Mapping[tuple[str, str], MayOverlap],
     offsets: dict[str, int],
     size: int,
     bound: int,
@@ -146,7 +155,8 @@ def _improve(
     rng = random.Random(0)
     order = sorted(lives, key=lambda b: (offsets[b.name], b.first, b.name))
     current = size
-    for _ in range(SEARCH_ROUNDS if len(order) > 1 else 0):
+    rounds = min(SEARCH_ROUNDS, SEARCH_PAIRS // max(len(order), 1) ** 2)
+    for _ in range(rounds if len(order) > 1 else 0):
         if size <= bound:
             break
         i, j = rng.randrange(len(order)), rng.randrange(len(order))

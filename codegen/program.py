@@ -62,14 +62,22 @@ class Overlap:
     The kernel works through `units` in order. read_low[u] is the lowest input byte that unit u or a later
     one still reads; write_high[u] is one past the highest output byte written by units up to u.
     reads_first: unit u reads all of its input before it writes anything.
+    exact: the kernel works in place, at the same address, and in no other overlap.
     """
 
     read_low: NDArray[np.int64]
     write_high: NDArray[np.int64]
     reads_first: bool
+    exact: bool = False
+
+    def allows(self, delta: int) -> bool:
+        """Whether the output may lie `delta` bytes above the input, when they share bytes."""
+        return delta == 0 if self.exact else delta <= self.max_delta()
 
     def max_delta(self) -> int:
-        """The greatest (output offset - input offset) that is safe; placing it lower is safe as well."""
+        """The greatest (output offset - input offset) that is safe; placing it lower is safe as well, unless `exact`."""
+        if self.exact:
+            return 0
         if self.reads_first:
             if len(self.read_low) < 2:
                 return 1 << 40
@@ -226,7 +234,7 @@ def _verify_step(step: Step, alias: Mapping[str, str], claim: Any, check: Any) -
                 continue  # a state that its kernel updates in place
             rule = (step.plan.overlap or {}).get(i) if out_index == 0 else None
             assert rule is not None, f"{step.node.name}: output over input {i}"
-            assert out.offset - view.offset <= rule.max_delta(), step.node.name
+            assert rule.allows(out.offset - view.offset), step.node.name
     for name, out in zip(step.node.outputs, step.outs, strict=True):
         if step.scratch is not None:
             assert _disjoint(step.scratch, out), f"{step.node.name}: scratch over output"

@@ -169,20 +169,17 @@ def weighted_sum(
     """
     a = np.arange(INT8_LOW, INT8_HIGH + 1, dtype=np.int64)[:, None]
     b = np.arange(INT8_LOW, INT8_HIGH + 1, dtype=np.int64)[None, :]
-    largest = max(scales)
-    # The sum must stay in 32 bits: |a| * ma + |b| * mb + c < 2^31.
-    for shift in range(22, 10, -1):
-        if 256 * 2 * largest * (1 << shift) < (1 << 30):
-            break
-    else:
-        return None
-    near = [int(round(s * (1 << shift))) for s in scales]
-    low_side = np.where(reference > act_min, reference << shift, -(1 << 62))
-    high_side = np.where(reference < act_max, ((reference + 1) << shift) - 1, 1 << 62)
-    for da in _outwards(3):
-        for db in _outwards(3):
-            total = a * (near[0] + da) + b * (near[1] + db)
-            lower, upper = int((low_side - total).max()), int((high_side - total).min())
-            if lower <= upper and max(abs(lower), abs(upper)) < 1 << 30:
-                return WeightedSum(near[0] + da, near[1] + db, (lower + upper) // 2, shift)
+    for shift in range(24, 11, -1):
+        near = [int(round(s * (1 << shift))) for s in scales]
+        low_side = np.where(reference > act_min, reference << shift, -(1 << 62))
+        high_side = np.where(reference < act_max, ((reference + 1) << shift) - 1, 1 << 62)
+        for da in _outwards(3):
+            for db in _outwards(3):
+                total = a * (near[0] + da) + b * (near[1] + db)
+                lower, upper = int((low_side - total).max()), int((high_side - total).min())
+                c = (lower + upper) // 2
+                if 128 * (near[0] + near[1] + 6) + abs(c) >= 1 << 31:
+                    break  # the sum would leave 32 bits
+                if lower <= upper:
+                    return WeightedSum(near[0] + da, near[1] + db, c, shift)
     return None

@@ -14,6 +14,7 @@ from tinsmith.codegen.kernels import (
     movement,
     recurrent,
     rows,
+    sums,
 )
 from tinsmith.codegen.kernels.kernel import Kernel
 
@@ -27,6 +28,7 @@ KERNELS: tuple[Kernel, ...] = (
     Kernel("fully_connected_rows_dsp", "fully_connected", "dsp", "conv2d_dsp", dsp.fully_connected_plan, dsp.fully_connected_when),
     Kernel("fully_connected_c", "fully_connected", "c", "fully_connected_c", mac.fully_connected_plan),
     Kernel("add_table", "add", "c", "table", binary.one_value_plan, binary.has_one_value),
+    Kernel("add_weighted", "add", "c", "add_weighted", sums.weighted_plan, sums.weighted_when),
     Kernel("add_c", "add", "c", "add_c", elementwise.add_plan),
     Kernel("max_pool2d_c", "max_pool2d", "c", "max_pool2d_c", movement.pool_plan),
     Kernel("average_pool2d_c", "average_pool2d", "c", "average_pool2d_c", movement.pool_plan),

@@ -122,7 +122,9 @@ def stream_constant(call: OpCall, words: NDArray[np.uint32], layout: str) -> Con
     return Constant(name, "uint32_t", words, f"{label}: {layout}", align=4)
 
 
-def dot_fields(pixels: int, taps: int, channels: int, layer: Layer) -> tuple[dict[str, object], dict[str, int], NDArray[np.uint32]]:
+def dot_fields(
+    pixels: int, taps: int, channels: int, layer: Layer
+) -> tuple[dict[str, object], dict[str, int], NDArray[np.uint32]]:
     """Fixed fields, shape fields and stream of a kernel around a dot tile."""
     high = high_byte(layer)
     words = quad_stream(layer, high)
@@ -185,9 +187,7 @@ def in_pairs(single: Overlap) -> Overlap:
 
 
 def fully_connected_when(call: OpCall) -> bool:
-    return is_int8(call) and is_provable(
-        call.input(1).value(), call, fully_connected.requant(call)
-    )
+    return is_int8(call) and is_provable(call.input(1).value(), call, fully_connected.requant(call))
 
 
 def fully_connected_plan(call: OpCall) -> KernelPlan:

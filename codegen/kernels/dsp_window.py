@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,6 +21,8 @@ from tinsmith.codegen.kernels.tiles import rows_name
 from tinsmith.codegen.program import KernelPlan, Overlap, Pointer
 from tinsmith.pipeline.ops import OpCall, depthwise_conv2d
 
+MOST_LINE_BYTES = 640
+MOST_WHOLE_LINE_BYTES = 1024
 LINE_POINTER = Pointer("uint32_t", "line", ("scratch", 0))
 
 
@@ -58,7 +62,9 @@ def window_stream(own: Layer) -> NDArray[np.uint32]:
 def with_bias(own: Layer) -> NDArray[np.uint32]:
     """(acc + bias) * m + c is acc * m + (c + bias * m): the constants with the bias in c."""
     m = own.constants[:, 0].view(np.int32).astype(np.int64)
-    c = own.constants[:, 2].view(np.int32).astype(np.int64) << 32 | own.constants[:, 1].astype(np.int64)
+    c = own.constants[:, 2].view(np.int32).astype(np.int64) << 32 | own.constants[:, 1].astype(
+        np.int64
+    )
     c = c + own.bias * m
     return np.stack([own.constants[:, 0], as_words(c), as_words(c >> 32)], axis=1)
 
@@ -76,30 +82,59 @@ def window_overlap_rows(call: OpCall, rows: int) -> Overlap:
     return Overlap(later.astype(np.int64), high.astype(np.int64), False)
 
 
+def strip_width(out_w: int, stride: int) -> int:
+    """How many outputs of a row go through the line at once: all, or a part that keeps the line short."""
+    parts = [w for w in range(1, out_w + 1) if out_w % w == 0]
+    fitting = [w for w in parts if 32 * ((w - 1) * stride + 3) <= MOST_LINE_BYTES]
+    return max(fitting) if fitting and max(fitting) > 3 else out_w
+
+
+def in_place(call: OpCall) -> bool:
+    """Whether a channel's output takes the place of its input: the same size, a border of one.
+
+    Wide images go by rows, in strips, since the line of a whole row would cost more than it saves.
+    """
+    a = call.attrs
+    if 32 * (call.output.shape[2] + 2) > MOST_WHOLE_LINE_BYTES:
+        return False
+    return (
+        call.input(0).shape == call.output.shape and a.stride == (1, 1) and a.pads == (1, 1, 1, 1)
+    )
+
+
 def window_plan(call: OpCall) -> KernelPlan:
+    """In place, four channels go through the whole image before the next; else row by row."""
     requant = depthwise_conv2d.requant(call)
     own = layer(by_channel(call.input(1).value()), call, requant)
-    rows = 2 if call.attrs.stride[0] == 1 and call.output.shape[1] > 1 else 1
+    same = in_place(call)
+    rows = 2 if same or (call.attrs.stride[0] == 1 and call.output.shape[1] > 1) else 1
     words = window_stream(own)
     channels = call.output.shape[3]
     shape = window_fields(call, (3, 3))
-    columns = (call.output.shape[2] - 1) * call.attrs.stride[1] + 3
+    strip = (
+        call.output.shape[2] if same else strip_width(call.output.shape[2], call.attrs.stride[1])
+    )
+    columns = (strip - 1) * call.attrs.stride[1] + 3
     left = min(call.attrs.pads[2], columns)
     inside = max(min(call.input(0).shape[2], columns - left), 0)
     shape |= {
-        "images": call.input(0).shape[0], "columns": columns, "left": left,
+        "images": call.input(0).shape[0], "columns": columns, "left": left, "strip_w": strip,
         "inside": inside, "right": columns - left - inside,
         "words_per_four": 4 * len(words) // channels,
     }  # fmt: skip
+    overlap = window_overlap_rows(call, rows)
+    if same:
+        overlap = replace(overlap, exact=True)
     border = requant.input_zero_point & 0xFFFF
     fixed = {
         "tile": rows_name(rows, own.quick, own.clamped), "rows": rows,
         "zero_pair": f"0x{border << 16 | border:08x}u",
         "zero_word": f"0x{(requant.input_zero_point & 0xFF) * 0x01010101:08x}u",
-        "padded": any(call.attrs.pads), "batch": call.input(0).shape[0] > 1,
+        "padded": any(call.attrs.pads), "batch": call.input(0).shape[0] > 1, "in_place": same,
+        "strips": strip < call.output.shape[2],
     }  # fmt: skip
     return KernelPlan(
         fixed, shape, (*MAC_POINTERS, STREAM_POINTER, LINE_POINTER),
         (stream_constant(call, words, "row pairs of weights and requantization, channel by channel"),),
-        4 * columns * 8, {0: window_overlap_rows(call, rows)},
+        4 * columns * 8 + (4 * call.input(0).shape[2] if same else 0), {0: overlap},
     )  # fmt: skip

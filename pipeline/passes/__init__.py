@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from tinsmith.pipeline.errors import ModelError
 from tinsmith.pipeline.graph import Graph
+from tinsmith.pipeline.passes.dead_channels import dead_channels
 from tinsmith.pipeline.passes.drop_requantize import drop_requantize
 from tinsmith.pipeline.passes.fold_batch_norm import fold_batch_norm
 from tinsmith.pipeline.passes.fold_bias import fold_bias
@@ -44,6 +45,7 @@ INT_PASSES: tuple[Pass, ...] = (
     simplify_layout,
     fold_pad,
     fuse_activation,
+    dead_channels,
     remove_dead,
 )
 
