@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -107,6 +107,12 @@ class Site:
         t = self.call.optional(2)
         if t is None:
             return []
+        x, w = self.call.input(0), self.call.input(1)
+        if t.quant is None and w.quant is not None:
+            scales = np.float32(x.scale) * w.quant.scales
+            t = replace(
+                t, quant=QuantParams(tuple(scales.tolist()), (0,), 0 if _several(w) else None)
+            )
         return [self.writer.dequantized(t, t.value().reshape(-1), 0 if _several(t) else None)]
 
     @property

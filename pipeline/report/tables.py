@@ -195,15 +195,22 @@ def print_targets(console: Console) -> None:
 
 
 def print_ops(console: Console) -> None:
-    from tinsmith.codegen.kernels import KERNELS
-    from tinsmith.pipeline.ops import OPS
+    from tinsmith.pipeline.operators_page import op_facts
 
     table = simple_table(
-        ("op", "left"), ("what", "left"), ("defined by", "left"), ("kernels", "left")
-    )
-    for op in OPS.values():
-        kernels = [k.name for k in KERNELS if k.op == op.name]
-        table.add_row(op.name, op.title, op.oracle.value, " ".join(kernels) or "none: an alias")
+        ("op", "left"), ("from .tflite", "left"), ("from ONNX", "left"), ("to", "left"),
+        ("kernels", "left"), ("defined by", "left"),
+    )  # fmt: skip
+    for fact in op_facts():
+        formats = [("tflite", fact.to_tflite), ("onnx", fact.to_onnx)]
+        table.add_row(
+            fact.name,
+            "\n".join(fact.tflite) or "-",
+            "\n".join(fact.onnx) or "-",
+            "\n".join(name for name, writes in formats if writes) or "-",
+            "\n".join(fact.kernels) or "none needed",
+            fact.oracle,
+        )
     console.print(table)
 
 
