@@ -164,7 +164,8 @@ def _functions(program: Program, env: jinja2.Environment) -> tuple[list[_Functio
     groups: dict[str, list[Step]] = {}
     for step in program.steps:
         groups.setdefault(_key(step), []).append(step)
-    taken: set[str] = set()
+    # A layer may be called as a kernel is, and its arrays as a kernel's function.
+    taken: set[str] = {c.name for c in program.constants}
     functions: list[_Function] = []
     call_by_key: dict[str, tuple[str, list[str]]] = {}
     for key, steps in groups.items():
