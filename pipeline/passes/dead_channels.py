@@ -187,6 +187,11 @@ def _needed(graph: Graph, known: Mapping[str, Constant]) -> dict[str, Mask]:
             need(name, np.ones(graph.tensors[name].shape[-1], np.bool_))
     for node in reversed(graph.nodes):
         call = call_of(graph, node)
+        if not _is_product(graph, node) and not _keeps_channels(call):
+            # Only these can be made without some of their channels: flattened ones are no channels.
+            for name in node.outputs:
+                if graph.tensors[name].shape:
+                    need(name, np.ones(graph.tensors[name].shape[-1], np.bool_))
         out = needed.get(node.outputs[0])
         for i, name in enumerate(node.inputs):
             if not name or graph.tensors[name].is_constant or not graph.tensors[name].shape:
