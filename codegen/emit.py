@@ -26,7 +26,7 @@ HELPERS = (
     "copy_words", "copy_run", "high_multiply", "round_shift", "requantize_right", "requantize", "clamp",
     "sigmoid_q15", "tanh_q15", "shift_saturated", "inverse_root", "log_of_sum",
     "load_word", "even_bytes", "odd_bytes", "low_halves", "high_halves", "dual_multiply",
-    "widen", "fill_pairs", "copy_bytes", "fill_bytes",
+    "widen", "fill_pairs", "copy_bytes", "fill_bytes", "pack_pixel", "pack_border",
     "one_multiply", "high_multiply_shift",
 )  # fmt: skip
 C_KEYWORDS = frozenset(
@@ -255,7 +255,8 @@ def _helpers(kernels: str, env: jinja2.Environment) -> str:
     modelled = [h for h in _called(kernels + "".join(tiles), texts) if h not in own]
     parts = [texts[h] for h in own]
     if modelled:
-        parts += ["#ifndef __ARM_FEATURE_DSP", *(texts[h] for h in modelled), "#endif"]
+        guard = next(t.guard for t in TILES if re.search(rf"\b{t.name}\(", kernels))
+        parts += [f"#ifndef {guard}", *(texts[h] for h in modelled), "#endif"]
     return "\n\n".join([*parts, *tiles])
 
 

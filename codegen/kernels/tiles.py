@@ -8,11 +8,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Tile:
-    """A function in templates/tiles. fields: what its template is given beside the name."""
+    """A function in templates/tiles. fields: what its template is given beside the name.
+
+    guard: the macro of cores that have its instructions; others take the C model.
+    """
 
     name: str
     template: str
     fields: Mapping[str, object]
+    guard: str = "__ARM_FEATURE_DSP"
 
 
 def _suffix(quick: bool, clamped: bool) -> str:
@@ -29,7 +33,13 @@ def rows_name(rows: int, quick: bool, clamped: bool) -> str:
     return f"window_3x3_{rows}_{_suffix(quick, clamped)}"
 
 
+def pairs_name(group: int, quick: bool, clamped: bool) -> str:
+    """The tile of 2 output channels by 4 pixels, two in one multiply, in groups of taps."""
+    return f"pairs_2x4_groups_of_{group}_{_suffix(quick, clamped)}"
+
+
 _BOOLS = (False, True)
+LONGEST_GROUP = 16
 
 TILES: tuple[Tile, ...] = (
     *(
@@ -45,5 +55,12 @@ TILES: tuple[Tile, ...] = (
             {"rows": rows, "quick": quick, "clamped": clamped},
         )
         for rows in (1, 2) for quick in _BOOLS for clamped in _BOOLS
+    ),
+    *(
+        Tile(
+            pairs_name(group, quick, clamped), "tiles/pairs.c.j2",
+            {"group": group, "quick": quick, "clamped": clamped}, "__thumb2__",
+        )
+        for group in range(1, LONGEST_GROUP + 1) for quick in _BOOLS for clamped in _BOOLS
     ),
 )  # fmt: skip

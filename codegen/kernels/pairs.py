@@ -1,0 +1,160 @@
+"""Plans of the kernels that put two pixels into one multiply, for cores without dual multiplies.
+
+x0 + (x1 << 16) times a weight is both products at once, and sums of them stay exact in both halves as long
+as the magnitudes of the weights add up to 255 at most. The taps are dealt into groups of one length for
+which that holds in every channel; `place` is where a tap goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinsmith.codegen.kernels.dsp import STREAM_POINTER, Layer, as_words, layer, stream_constant
+from tinsmith.codegen.kernels.mac import MAC_POINTERS, window_fields, window_overlap
+from tinsmith.codegen.kernels.packing import c_comment, c_identifier
+from tinsmith.codegen.kernels.tiles import LONGEST_GROUP, pairs_name
+from tinsmith.codegen.program import Constant, KernelPlan, Overlap, Pointer
+from tinsmith.pipeline.ops import OpCall, conv2d, fully_connected
+
+GROUP_SUM = 255  # 128 * 255 < 2^15
+PIXELS = 4
+PLACE_POINTER = Pointer("const uint16_t", "place", ("const", 1))
+COLUMN_POINTER = Pointer("uint32_t", "column", ("scratch", 0))
+
+
+def deal(weights: NDArray[np.int8]) -> tuple[int, NDArray[np.int64]]:
+    """(group length, place of each tap) so that no channel's group sums exceed GROUP_SUM.
+
+    weights: [channels, taps]. Heavy taps go first, each to the group that stays lightest by it.
+    """
+    a = np.abs(weights.astype(np.int64))
+    taps = a.shape[1]
+    order = np.argsort(-(a.max(axis=0) * 1000 + a.mean(axis=0)), kind="stable")
+    fewest = max(-(-int(a.sum(axis=1).max(initial=0)) // GROUP_SUM), 1)
+    for group in range(min(taps // fewest or 1, LONGEST_GROUP, taps), 2, -1):
+        place = _dealt(a, order, group)
+        if place is not None:
+            return group, place
+    # Two weights of an int8 never exceed 254... unless one is -128: then one by one.
+    group = 2 if taps > 1 and int(a.max(initial=0)) <= 127 else 1
+    return group, np.arange(taps, dtype=np.int64)
+
+
+def _dealt(
+    a: NDArray[np.int64], order: Sequence[int] | NDArray[np.int64], group: int
+) -> NDArray[np.int64] | None:
+    taps = a.shape[1]
+    groups = -(-taps // group)
+    load = np.zeros((a.shape[0], groups))
+    count = np.zeros(groups, np.int64)
+    place = np.zeros(taps, np.int64)
+    for tap in order:
+        grown = load + a[:, tap : tap + 1]
+        cost = ((grown / GROUP_SUM) ** 8).sum(axis=0)
+        cost[(count >= group) | (grown.max(axis=0) > GROUP_SUM)] = np.inf
+        best = int(np.argmin(cost))
+        if not np.isfinite(cost[best]):
+            return None
+        place[tap] = best * group + count[best]
+        load[:, best] = grown[:, best]
+        count[best] += 1
+    return place
+
+
+def two_stream(own: Layer, group: int, place: NDArray[np.int64]) -> NDArray[np.uint32]:
+    """What the pairs tiles read: two channels at a time, taps in their places."""
+    count, taps = own.weights.shape
+    twos, groups = -(-count // 2), -(-taps // group)
+    w = np.zeros((twos * 2, groups * group), np.int8)
+    w[:count, place] = own.weights
+    body = w.reshape(twos, 2, -1).transpose(0, 2, 1).reshape(twos, -1)
+    body = np.pad(body, ((0, 0), (0, -body.shape[1] % 4)))
+    bias = np.zeros(twos * 2, np.int64)
+    bias[:count] = own.bias
+    whole = bias + (bias << 16) - 0x8000 * groups
+    first = np.concatenate(
+        [as_words(whole).reshape(twos, 2), as_words(bias).reshape(twos, 2)], axis=1
+    )
+    constants = np.zeros((twos * 2, 3), np.uint32)
+    constants[:count] = own.constants
+    if own.clamped:
+        bounds = as_words(np.array([[own.act_min, own.act_max]], np.int64))
+        constants = np.concatenate([constants, np.repeat(bounds, twos * 2, axis=0)], axis=1)
+    words = np.ascontiguousarray(body).view("<u4")
+    return np.concatenate([first, words, constants.reshape(twos, -1)], axis=1).reshape(-1)
+
+
+def in_fours(single: Overlap) -> Overlap:
+    """The trace of a kernel that makes four pixels a unit."""
+    low, high = single.read_low[::PIXELS], single.write_high[PIXELS - 1 :: PIXELS]
+    if len(high) < len(low):
+        high = np.append(high, single.write_high[-1])
+    return Overlap(low, high, single.reads_first)
+
+
+def pairs_parts(
+    call: OpCall, own: Layer
+) -> tuple[dict[str, object], dict[str, int], tuple[Constant, ...], int]:
+    """Fixed fields, shape fields, constants and scratch bytes of a kernel around a pairs tile."""
+    group, place = deal(own.weights)
+    channels, taps = own.weights.shape
+    words = two_stream(own, group, place)
+    twos, padded = -(-channels // 2), -(-taps // group) * group
+    fixed: dict[str, object] = {
+        "tile": pairs_name(group, own.quick, own.clamped), "rest": channels % 2, "whole": channels >= 2,
+    }  # fmt: skip
+    shape = {
+        "taps": padded, "twos": channels // 2, "rest_words": len(words) // twos * (channels // 2),
+    }  # fmt: skip
+    name, label = f"{c_identifier(call.name)}_place", c_comment(call.name)
+    table = Constant(
+        name, "uint16_t", (2 * place).astype(np.uint16), f"{label}: places of the taps"
+    )
+    stream = stream_constant(
+        call, words, "starts, weights and requantization of two channels at a time"
+    )
+    return fixed, shape, (stream, table), 8 * padded
+
+
+def conv2d_pairs_plan(call: OpCall) -> KernelPlan:
+    w = call.input(1).value()
+    oc, kh, kw, ic = w.shape
+    requant = conv2d.requant(call)
+    fixed, shape, constants, scratch = pairs_parts(call, layer(w.reshape(oc, -1), call, requant))
+    a = call.attrs
+    images, oh, ow, _ = call.output.shape
+    shape |= window_fields(call, (kh, kw))
+    shape |= {"pixels": images * oh * ow, "x_zero": requant.input_zero_point}
+    fixed |= {
+        "pointwise": (kh, kw) == (1, 1) and a.stride == (1, 1) and not any(a.pads),
+        "padded": any(a.pads), "dilated": a.dilation[1] != 1, "batch": images > 1,
+    }  # fmt: skip
+    return KernelPlan(
+        fixed, shape, (*MAC_POINTERS, STREAM_POINTER, PLACE_POINTER, COLUMN_POINTER), constants, scratch,
+        {0: in_fours(window_overlap(call, reads_first=True))},
+    )  # fmt: skip
+
+
+def rows_pairs_plan(call: OpCall) -> KernelPlan:
+    """A fully connected layer of several rows: a 1x1 convolution of as many pixels."""
+    w = call.input(1).value()
+    outputs, inputs = w.shape
+    rows = call.input(0).size // inputs
+    own = layer(w, call, fully_connected.requant(call))
+    fixed, shape, constants, scratch = pairs_parts(call, own)
+    fixed |= {"pointwise": True}
+    shape |= {"pixels": rows, "in_c": inputs, "out_c": outputs}
+    n = np.arange(rows, dtype=np.int64)
+    overlap = in_fours(Overlap(n * inputs, (n + 1) * outputs, True))
+    return KernelPlan(
+        fixed, shape, (*MAC_POINTERS, STREAM_POINTER, PLACE_POINTER, COLUMN_POINTER), constants, scratch,
+        {0: overlap},
+    )  # fmt: skip
+
+
+def has_rows(call: OpCall) -> bool:
+    """Whether a fully connected layer has more than one row."""
+    return call.input(0).size > call.input(1).shape[1]
