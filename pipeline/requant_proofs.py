@@ -183,3 +183,122 @@ def weighted_sum(
                 if lower <= upper:
                     return WeightedSum(near[0] + da, near[1] + db, c, shift)
     return None
+
+
+@dataclass(frozen=True, eq=False)
+class ClampedMultiply:
+    """Requantization by two 32-bit products, for cores without a long multiply.
+
+    u = clamp(acc + offset, 0, reach);
+    y = (((u * low + c_low) >> half) + u * high + c_high) >> right, of which the low 8 bits count.
+    Clamping first keeps all of it in 32 bits: low and high are the halves of a multiplier of 2 * half bits.
+    """
+
+    offset: Int64
+    reach: Int64
+    low: Int64
+    high: Int64
+    c_low: Int64
+    c_high: Int64
+    right: Int64
+    half: int
+
+
+def clamped_multiply(channels: Channels) -> ClampedMultiply | None:
+    """Constants of every channel with one `half`, or None. Equal by construction at every step."""
+    v = np.arange(channels.act_min, channels.act_max + 1, dtype=np.int64)
+    first = first_reaching(channels, v)
+    lowest = channels.outputs(channels.low[:, None])[:, 0]
+    for half in range(16, 10, -1):
+        rows = [
+            _clamped_channel(
+                first[i], int(lowest[i]), int(channels.high[i]), int(channels.low[i]), channels.act_min,
+                int(channels.m[i]), int(channels.shift[i]), half,
+            )
+            for i in range(len(channels.m))
+        ]  # fmt: skip
+        if all(r is not None for r in rows):
+            columns = np.array([r for r in rows if r is not None], np.int64).reshape(-1, 7).T
+            return ClampedMultiply(*columns, half)
+    return None
+
+
+def _clamped_channel(
+    first: Int64, lowest: int, high: int, low: int, act_min: int, m: int, shift: int, half: int
+) -> tuple[int, ...] | None:
+    """offset, reach, low, high, c_low, c_high, right of a channel.
+
+    first[i]: the least accumulator whose output is at least act_min + i. lowest: the output at `low`.
+    """
+    steps = first[lowest - act_min + 1 :]
+    steps = steps[steps <= high]
+    base = int(steps[0]) - 1 if len(steps) else low
+    v = np.arange(1, len(steps) + 1, dtype=np.int64)
+    found = _short_factor(steps - base, v, m, shift, half)
+    if found is None:
+        return None
+    reach, factor, c, right = found
+    mask = (1 << half) - 1
+    c_high = ((c >> half) + ((lowest & 0xFF) << right)) & 0xFFFFFFFF
+    return -base, reach, factor & mask, factor >> half, c & mask, c_high, right
+
+
+def _short_factor(
+    u: Int64, v: Int64, m: int, shift: int, half: int
+) -> tuple[int, int, int, int] | None:
+    """(reach, factor, c, right) so that (u' * factor + c) >> (right + half) reaches v[i] exactly at u' = u[i].
+
+    u: steps >= 1, their greatest is the reach; all stays in 32 bits as ClampedMultiply computes it.
+    """
+    reach = int(u.max(initial=0))
+    if reach >> (32 - half):
+        return None
+    top = int(v.max(initial=0)) + 1
+    for d in range(32):
+        q = 31 - shift - d
+        if q < half or q - half > 24:
+            continue
+        nearest = (m + (1 << d >> 1)) >> d
+        for factor in (nearest, nearest + 1, nearest - 1):
+            if factor < 0 or factor >> (2 * half):
+                continue
+            least = max(int(((v << q) - u * factor).max(initial=0)), 0)
+            most = int(((v << q) - (u - 1) * factor).min(initial=1 << q)) - 1
+            # At the reach, the output must not go on.
+            most = min(most, (1 << q) - 1, (top << q) - 1 - reach * factor)
+            if least <= most:
+                return reach, factor, (least + most) // 2, q - half
+    return None
+
+
+def mirrored_multiply(channels: Channels) -> ClampedMultiply | None:
+    """The same for the magnitude: u = min(|acc + offset|, reach), y = zero point +- the result, saturated.
+
+    TFLite rounds away from zero on both sides, which one line over the whole range can't do. offset is 0:
+    the accumulator's own sign counts. Only for the whole range of int8.
+    """
+    if (channels.act_min, channels.act_max) != (INT8_LOW, INT8_HIGH):
+        return None
+    zero = channels.zero_point
+    up = np.arange(1, INT8_HIGH - zero + 1, dtype=np.int64)
+    down = np.arange(1, zero - INT8_LOW + 1, dtype=np.int64)
+    above = first_reaching(channels, zero + up)
+    below = 1 - first_reaching(channels, zero - down + 1)  # the least magnitude that gives zero - v
+    for half in range(16, 10, -1):
+        rows = []
+        for i in range(len(channels.m)):
+            there = above[i] <= channels.high[i]
+            gone = below[i] <= -channels.low[i]
+            u = np.concatenate([above[i][there], below[i][gone]])
+            v = np.concatenate([up[there], down[gone]])
+            found = None
+            if u.min(initial=1) >= 1:
+                found = _short_factor(u, v, int(channels.m[i]), int(channels.shift[i]), half)
+            if found is None:
+                break
+            reach, factor, c, right = found
+            mask = (1 << half) - 1
+            rows.append((0, reach, factor & mask, factor >> half, c & mask, c >> half, right))
+        else:
+            return ClampedMultiply(*np.array(rows, np.int64).reshape(-1, 7).T, half)
+    return None

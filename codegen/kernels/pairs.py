@@ -12,15 +12,24 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tinsmith.codegen.kernels.dsp import STREAM_POINTER, Layer, as_words, layer, stream_constant
+from tinsmith.codegen.kernels.dsp import (
+    STREAM_POINTER,
+    Layer,
+    as_words,
+    conv2d_when,
+    layer,
+    steps_of,
+    stream_constant,
+)
 from tinsmith.codegen.kernels.mac import MAC_POINTERS, window_fields, window_overlap
 from tinsmith.codegen.kernels.packing import c_comment, c_identifier
-from tinsmith.codegen.kernels.tiles import LONGEST_GROUP, pairs_name
+from tinsmith.codegen.kernels.tiles import LONGEST_GROUP, octets_name, pairs_name
 from tinsmith.codegen.program import Constant, KernelPlan, Overlap, Pointer
 from tinsmith.pipeline.ops import OpCall, conv2d, fully_connected
 
 GROUP_SUM = 255  # 128 * 255 < 2^15
 PIXELS = 4
+MOST_WAITING_GROUPS = 8  # of 16 bytes each
 PLACE_POINTER = Pointer("const uint16_t", "place", ("const", 1))
 COLUMN_POINTER = Pointer("uint32_t", "column", ("scratch", 0))
 
@@ -87,9 +96,9 @@ def two_stream(own: Layer, group: int, place: NDArray[np.int64]) -> NDArray[np.u
     return np.concatenate([first, words, constants.reshape(twos, -1)], axis=1).reshape(-1)
 
 
-def in_fours(single: Overlap) -> Overlap:
-    """The trace of a kernel that makes four pixels a unit."""
-    low, high = single.read_low[::PIXELS], single.write_high[PIXELS - 1 :: PIXELS]
+def in_units(single: Overlap, pixels: int) -> Overlap:
+    """The trace of a kernel that makes so many pixels a unit."""
+    low, high = single.read_low[::pixels], single.write_high[pixels - 1 :: pixels]
     if len(high) < len(low):
         high = np.append(high, single.write_high[-1])
     return Overlap(low, high, single.reads_first)
@@ -119,11 +128,57 @@ def pairs_parts(
     return fixed, shape, (stream, table), 8 * padded
 
 
+def octets_parts(
+    call: OpCall, weights: NDArray[np.int8]
+) -> tuple[dict[str, object], dict[str, int], tuple[Constant, ...], int]:
+    """Fixed fields, shape fields, constants and scratch bytes of a kernel around an octets tile."""
+    steps = steps_of(weights, call, conv2d.requant(call))
+    assert steps is not None
+    group, place = deal(weights)
+    channels, taps = weights.shape
+    # The tile reads whole words of weights, and a block's groups wait on the stack.
+    unit = group * (4 if group % 2 else 2 if group % 4 else 1)
+    units = -(-taps // unit)
+    blocks = -(-units * unit // group // MOST_WAITING_GROUPS)
+    block = -(-units // blocks) * unit
+    padded = block * blocks
+    w = np.zeros((channels, padded), np.int8)
+    w[:, place] = weights
+    words = np.concatenate([w.view("<u4"), steps.words], axis=1).reshape(-1)
+    name, label = f"{c_identifier(call.name)}_place", c_comment(call.name)
+    table = Constant(name, "uint16_t", (4 * place).astype(np.uint16), f"{label}: places of the taps")
+    stream = stream_constant(call, words, "weights and requantization, channel by channel")
+    shape = {"taps": padded, "block": block}
+    return {"tile": octets_name(group, steps.half, steps.mirrored)}, shape, (stream, table), 16 * padded
+
+
+def octets_when(call: OpCall) -> bool:
+    if not conv2d_when(call):
+        return False
+    w = call.input(1).value()
+    return steps_of(w.reshape(len(w), -1), call, conv2d.requant(call)) is not None
+
+
+def conv2d_octets_plan(call: OpCall) -> KernelPlan:
+    w = call.input(1).value()
+    return _conv2d_plan(call, octets_parts(call, w.reshape(len(w), -1)), 8)
+
+
 def conv2d_pairs_plan(call: OpCall) -> KernelPlan:
     w = call.input(1).value()
-    oc, kh, kw, ic = w.shape
+    own = layer(w.reshape(len(w), -1), call, conv2d.requant(call))
+    return _conv2d_plan(call, pairs_parts(call, own), PIXELS)
+
+
+def _conv2d_plan(
+    call: OpCall,
+    parts: tuple[dict[str, object], dict[str, int], tuple[Constant, ...], int],
+    unit: int,
+) -> KernelPlan:
+    """The plan of a convolution that packs `unit` pixels into a column for its tile."""
+    _, kh, kw, _ = call.input(1).shape
     requant = conv2d.requant(call)
-    fixed, shape, constants, scratch = pairs_parts(call, layer(w.reshape(oc, -1), call, requant))
+    fixed, shape, constants, scratch = parts
     a = call.attrs
     images, oh, ow, _ = call.output.shape
     shape |= window_fields(call, (kh, kw))
@@ -131,10 +186,11 @@ def conv2d_pairs_plan(call: OpCall) -> KernelPlan:
     fixed |= {
         "pointwise": (kh, kw) == (1, 1) and a.stride == (1, 1) and not any(a.pads),
         "padded": any(a.pads), "dilated": a.dilation[1] != 1, "batch": images > 1,
+        "unit": unit,
     }  # fmt: skip
     return KernelPlan(
         fixed, shape, (*MAC_POINTERS, STREAM_POINTER, PLACE_POINTER, COLUMN_POINTER), constants, scratch,
-        {0: in_fours(window_overlap(call, reads_first=True))},
+        {0: in_units(window_overlap(call, reads_first=True), unit)},
     )  # fmt: skip
 
 
@@ -145,10 +201,10 @@ def rows_pairs_plan(call: OpCall) -> KernelPlan:
     rows = call.input(0).size // inputs
     own = layer(w, call, fully_connected.requant(call))
     fixed, shape, constants, scratch = pairs_parts(call, own)
-    fixed |= {"pointwise": True}
+    fixed |= {"pointwise": True, "unit": PIXELS}
     shape |= {"pixels": rows, "in_c": inputs, "out_c": outputs}
     n = np.arange(rows, dtype=np.int64)
-    overlap = in_fours(Overlap(n * inputs, (n + 1) * outputs, True))
+    overlap = in_units(Overlap(n * inputs, (n + 1) * outputs, True), PIXELS)
     return KernelPlan(
         fixed, shape, (*MAC_POINTERS, STREAM_POINTER, PLACE_POINTER, COLUMN_POINTER), constants, scratch,
         {0: overlap},

@@ -38,6 +38,16 @@ def pairs_name(group: int, quick: bool, clamped: bool) -> str:
     return f"pairs_2x4_groups_of_{group}_{_suffix(quick, clamped)}"
 
 
+def octets_name(group: int, half: int, mirrored: bool) -> str:
+    """The tile of 1 output channel by 8 pixels, two in one multiply, for cores of 16-bit instructions."""
+    return f"octets_1x8_groups_of_{group}_half_{half}{'_mirrored' if mirrored else ''}"
+
+
+def sums_name(short: bool) -> str:
+    """The tile of the sums of four outputs over a row."""
+    return f"sums_of_four_{'short' if short else 'long'}"
+
+
 _BOOLS = (False, True)
 LONGEST_GROUP = 16
 
@@ -63,4 +73,13 @@ TILES: tuple[Tile, ...] = (
         )
         for group in range(1, LONGEST_GROUP + 1) for quick in _BOOLS for clamped in _BOOLS
     ),
+    *(
+        Tile(
+            octets_name(group, half, mirrored), "tiles/octets.c.j2",
+            {"group": group, "half": half, "mirrored": mirrored}, "__ARM_ARCH_6M__",
+        )
+        for group in range(1, LONGEST_GROUP + 1) for half in range(11, 17) for mirrored in _BOOLS
+    ),
+    Tile(sums_name(False), "tiles/sums.c.j2", {"short": False}, "__thumb2__"),
+    Tile(sums_name(True), "tiles/sums.c.j2", {"short": True}, "__ARM_ARCH_6M__"),
 )  # fmt: skip
