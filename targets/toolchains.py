@@ -1,6 +1,7 @@
 """Compilers: find one, and make an image of a model's sources with it."""
 
 import errno
+import fcntl
 import functools
 import importlib.util
 import os
@@ -8,7 +9,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -149,12 +151,43 @@ def compile_image(
 
 def run_compiler(toolchain: Toolchain, arguments: tuple[str, ...], folder: Path) -> None:
     """Run a compiler in a folder; ToolFailed with its first errors where it fails."""
-    environment = dict(os.environ)
     if toolchain.name == "zig":
-        zig_cache = cache_dir() / "zig"
-        _make_folder(zig_cache)
-        environment["ZIG_GLOBAL_CACHE_DIR"] = str(zig_cache)
-        environment["ZIG_LOCAL_CACHE_DIR"] = str(zig_cache)
+        with _zig_cache() as cache:
+            places = {"ZIG_GLOBAL_CACHE_DIR": str(cache), "ZIG_LOCAL_CACHE_DIR": str(cache)}
+            _run(toolchain, arguments, folder, {**os.environ, **places})
+    else:
+        _run(toolchain, arguments, folder, dict(os.environ))
+
+
+@contextmanager
+def _zig_cache() -> Iterator[Path]:
+    """One of a few cache folders, for one process at a time.
+
+    zig's processes may share a cache, but then wait for each other's locks in no fixed order and,
+    now and then, for ever. So each folder has a lock of ours; there are as many as processors.
+    """
+    slots = range(max(os.cpu_count() or 1, 1))
+    root = cache_dir() / "zig"
+    _make_folder(root)
+    with ExitStack() as stack:
+        for slot in slots:
+            lock = stack.enter_context(open(root / f"lock-{slot}", "w"))
+            with suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+        else:
+            # All are taken: wait for the one that this process would have had by chance.
+            slot = os.getpid() % len(slots)
+            lock = stack.enter_context(open(root / f"lock-{slot}", "w"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        cache = root / str(slot)
+        _make_folder(cache)
+        yield cache
+
+
+def _run(
+    toolchain: Toolchain, arguments: tuple[str, ...], folder: Path, environment: dict[str, str]
+) -> None:
     try:
         done = subprocess.run(
             (*toolchain.command, *arguments),
