@@ -24,11 +24,11 @@ from tinsmith.pipeline.graph import DType
 COLUMNS = 100
 HELPERS = (
     "copy_words", "copy_run", "high_multiply", "round_shift", "requantize_right", "requantize", "clamp",
-    "sigmoid_q15", "tanh_q15", "shift_saturated", "inverse_root", "log_of_sum",
+    "dot_two", "sigmoid_q15", "tanh_q15", "shift_saturated", "inverse_root", "log_of_sum",
     "load_word", "even_bytes", "odd_bytes", "low_halves", "high_halves", "dual_multiply",
     "widen", "fill_pairs", "copy_bytes", "fill_bytes", "pack_pixel", "pack_border", "clamp_multiply",
     "mirrored_multiply",
-    "one_multiply", "high_multiply_shift", "dot_four",
+    "one_multiply", "high_multiply_shift",
 )  # fmt: skip
 C_KEYWORDS = frozenset(
     [

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from tinsmith.codegen.kernels.packing import (
+    MacConstants,
     c_comment,
     c_identifier,
     mac_arrays,
@@ -36,8 +40,9 @@ MAC_POINTERS = (
     Pointer("const int8_t", "x", ("in", 0)),
     Pointer("int8_t", "y", ("out", 0)),
 )
+BIAS_POINTER = Pointer("const int32_t", "bias", ("const", 1))
 REQUANT_POINTERS = (
-    Pointer("const int32_t", "bias", ("const", 1)),
+    BIAS_POINTER,
     Pointer("const int32_t", "multiplier", ("const", 2)),
     Pointer("const int8_t", "shift", ("const", 3)),
 )
@@ -88,35 +93,58 @@ def window_overlap(call: OpCall, *, reads_first: bool) -> Overlap:
     return Overlap(later.astype(np.int64), high.astype(np.int64), reads_first)
 
 
+@dataclass(frozen=True, eq=False)
+class RequantParts:
+    """How a kernel gets its requantization: arrays, or one multiplier and shift as numbers."""
+
+    fixed: Mapping[str, object]
+    shape: Mapping[str, int]
+    pointers: tuple[Pointer, ...]
+    constants: tuple[Constant, ...]
+
+
+def requant_parts(call: OpCall, k: MacConstants) -> RequantParts:
+    """Numbers in the text where all channels share them, as they do with per-tensor weights."""
+    fixed = mac_fixed(k.acc_bound, k.right_only)
+    arrays = mac_arrays(call, k)
+    uniform = len(k.multiplier) > 1 and len(set(zip(k.multiplier, k.shift, strict=True))) == 1
+    if not uniform:
+        return RequantParts(fixed | {"uniform": False}, {}, REQUANT_POINTERS, arrays)
+    numbers = {"m": int(k.multiplier[0]), "s": int(k.shift[0])}
+    return RequantParts(fixed | {"uniform": True}, numbers, (BIAS_POINTER,), arrays[:1])
+
+
+def rows_fixed(count: int) -> dict[str, object]:
+    """How `count` channels go two at a time."""
+    return {"several": count >= 2, "rest": count % 2 != 0}
+
+
 def conv2d_plan(call: OpCall) -> KernelPlan:
     """Column kernel: the window is gathered into scratch, then every channel is a dot product."""
     w = call.input(1).value()
     oc, kh, kw, ic = w.shape
+    a = call.attrs
     requant = conv2d.requant(call)
-    k = mac_constants(w.reshape(oc, -1), bias_of(call), requant)
+    parts = requant_parts(call, mac_constants(w.reshape(oc, -1), bias_of(call), requant))
     groups = call.input(0).shape[3] // ic
-    pointwise = (kh, kw) == (1, 1) and groups == 1 and not any(call.attrs.pads)
-    fields = window_fields(call, (kh, kw))
+    pointwise = (kh, kw) == (1, 1) and groups == 1 and not any(a.pads)
+    images, ih, iw, _ = call.input(0).shape
+    fields = window_fields(call, (kh, kw)) | parts.shape
     fields |= {
-        "group_in_c": ic,
-        "group_out_c": oc // groups,
-        "taps": kh * kw * ic,
-        "x_zero": requant.input_zero_point,
-    }
-    fields |= {"images": call.input(0).shape[0]} | clamp_fields(requant)
-    fixed = mac_fixed(k.acc_bound, k.right_only) | {
-        "grouped": groups > 1,
-        "pointwise": pointwise,
-        "padded": any(call.attrs.pads),
-    }
-    pointers = (*MAC_POINTERS, WEIGHTS_POINTER, *REQUANT_POINTERS)
-    if not pointwise:
-        pointers = (*pointers, SCRATCH_POINTER)
+        "group_in_c": ic, "groups": groups, "group_out_c": oc // groups, "taps": kh * kw * ic,
+        "x_zero": requant.input_zero_point, "images": images,
+    }  # fmt: skip
+    fixed = {
+        **parts.fixed, **rows_fixed(oc // groups), "grouped": groups > 1, "pointwise": pointwise,
+        "dense": pointwise and call.output.shape[1:3] == (ih, iw), "batch": images > 1,
+        "padded": any(a.pads), "dilated": a.dilation[1] != 1, "by_words": call.input(0).shape[3] % 4 == 0,
+    }  # fmt: skip
+    pointers = (*MAC_POINTERS, WEIGHTS_POINTER, *parts.pointers)
     return KernelPlan(
         fixed,
-        fields,
-        pointers,
-        (weights_constant(call, w, "output, height, width, input channel"), *mac_arrays(call, k)),
+        fields | clamp_fields(requant),
+        pointers if pointwise else (*pointers, SCRATCH_POINTER),
+        (weights_constant(call, w, "output, height, width, input channel"), *parts.constants),
         0 if pointwise else kh * kw * ic,
         # Groups gather again for each group, after channels of the pixel have been written.
         {0: window_overlap(call, reads_first=not pointwise and groups == 1)},
@@ -124,20 +152,30 @@ def conv2d_plan(call: OpCall) -> KernelPlan:
 
 
 def depthwise_plan(call: OpCall) -> KernelPlan:
+    """Windows inside the image are read where they lie, others from a copy in scratch."""
     w = call.input(1).value()
     _, kh, kw, oc = w.shape
+    a = call.attrs
+    images, _, _, ic = call.input(0).shape
     requant = depthwise_conv2d.requant(call)
-    k = mac_constants(w.reshape(kh * kw, oc).T, bias_of(call), requant)
-    fields = window_fields(call, (kh, kw))
-    fields |= {"depth": oc // call.input(0).shape[3], "x_zero": requant.input_zero_point}
-    fields |= {"images": call.input(0).shape[0]} | clamp_fields(requant)
-    fixed = mac_fixed(k.acc_bound, k.right_only) | {"padded": any(call.attrs.pads)}
+    parts = requant_parts(call, mac_constants(w.reshape(kh * kw, oc).T, bias_of(call), requant))
+    fields = window_fields(call, (kh, kw)) | parts.shape
+    fields |= {
+        "depth": oc // ic, "x_zero": requant.input_zero_point, "images": images,
+        "span_h": (kh - 1) * a.dilation[0] + 1, "span_w": (kw - 1) * a.dilation[1] + 1,
+    }  # fmt: skip
+    padded = any(a.pads)
+    fixed = {
+        **parts.fixed, "padded": padded, "deep": oc != ic, "batch": images > 1,
+        "dilated": a.dilation[1] != 1, "by_words": call.input(0).shape[3] % 4 == 0,
+    }  # fmt: skip
+    pointers = (*MAC_POINTERS, WEIGHTS_POINTER, *parts.pointers)
     return KernelPlan(
         fixed,
-        fields,
-        (*MAC_POINTERS, WEIGHTS_POINTER, *REQUANT_POINTERS),
-        (weights_constant(call, w, "height, width, channel"), *mac_arrays(call, k)),
-        0,
+        fields | clamp_fields(requant),
+        (*pointers, SCRATCH_POINTER) if padded else pointers,
+        (weights_constant(call, w, "height, width, channel"), *parts.constants),
+        kh * kw * ic if padded else 0,
         {0: window_overlap(call, reads_first=False)},
     )
 
@@ -146,11 +184,12 @@ def fully_connected_plan(call: OpCall) -> KernelPlan:
     w = call.input(1).value()
     outputs, inputs = w.shape
     requant = fully_connected.requant(call)
-    k = mac_constants(w, bias_of(call), requant)
-    fields = {"rows": call.input(0).size // inputs, "inputs": inputs, "outputs": outputs}
+    parts = requant_parts(call, mac_constants(w, bias_of(call), requant))
+    rows = call.input(0).size // inputs
+    fields = {"rows": rows, "inputs": inputs, "outputs": outputs} | dict(parts.shape)
     return KernelPlan(
-        mac_fixed(k.acc_bound, k.right_only),
+        {**parts.fixed, **rows_fixed(outputs), "batch": rows > 1},
         fields | clamp_fields(requant),
-        (*MAC_POINTERS, WEIGHTS_POINTER, *REQUANT_POINTERS),
-        (weights_constant(call, w, "output, input"), *mac_arrays(call, k)),
+        (*MAC_POINTERS, WEIGHTS_POINTER, *parts.pointers),
+        (weights_constant(call, w, "output, input"), *parts.constants),
     )
