@@ -3,10 +3,15 @@
 from torch import Tensor, nn
 
 
-def conv(inputs: int, outputs: int, kernel: int, **options: int) -> nn.Sequential:
-    """A convolution with batch norm, which is folded into the weights later, and ReLU."""
+def conv(inputs: int, outputs: int, kernel: int, stride: int = 1, pool: int = 1) -> nn.Sequential:
+    """A convolution, pooling, batch norm (which is folded into the weights later) and ReLU.
+
+    No padding: there is no border to treat apart. Pooling comes before batch norm and ReLU, which
+    gives the same kind of function for a quarter of their work.
+    """
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, bias=False, **options),
+        nn.Conv2d(inputs, outputs, kernel, stride=stride, bias=False),
+        nn.MaxPool2d(pool) if pool > 1 else nn.Identity(),
         nn.BatchNorm2d(outputs),
         nn.ReLU(),
     )
@@ -18,12 +23,9 @@ class Teacher(nn.Module):
     def __init__(self, classes: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            conv(1, 32, 5, padding=2),
-            nn.MaxPool2d(2),
-            conv(32, 64, 3, padding=1),
-            nn.MaxPool2d(2),
-            conv(64, 128, 3, padding=1),
-            nn.MaxPool2d(2),
+            conv(1, 32, 5, pool=2),
+            conv(32, 64, 3, pool=2),
+            conv(64, 128, 3),
             nn.Flatten(),
             nn.Dropout(0.3),
             nn.Linear(128 * 3 * 3, 128),
@@ -37,20 +39,16 @@ class Teacher(nn.Module):
 
 
 class Student(nn.Module):
-    """Two convolutions that halve the image, one depthwise-separable block, one linear layer.
-
-    No padding: no border to treat apart, and the maps shrink sooner (28, 13, 6, 4).
-    """
+    """Two convolutions that halve the image (28, 12, 5), a third (3), and one linear layer."""
 
     def __init__(self, classes: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            conv(1, 8, 3, stride=2),
+            conv(1, 8, 5, stride=2),
             conv(8, 24, 3, stride=2),
-            conv(24, 24, 3, groups=24),
-            conv(24, 32, 1),
+            conv(24, 32, 3),
             nn.Flatten(),
-            nn.Linear(32 * 4 * 4, classes),
+            nn.Linear(32 * 3 * 3, classes),
         )
 
     def forward(self, x: Tensor) -> Tensor:

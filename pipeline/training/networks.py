@@ -160,8 +160,16 @@ def _import_file(path: Path, where: str) -> Any:
 
 @contextmanager
 def _folder_on_path(folder: Path) -> Iterator[None]:
+    """Let imports find files in `folder`, and forget them afterwards: another model's folder may
+    have files of the same names.
+    """
+    before = set(sys.modules)
     sys.path.insert(0, str(folder))
     try:
         yield
     finally:
         sys.path.remove(str(folder))
+        for name in set(sys.modules) - before:
+            file = getattr(sys.modules[name], "__file__", None)
+            if file and Path(file).is_relative_to(folder):
+                del sys.modules[name]

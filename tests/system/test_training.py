@@ -481,6 +481,19 @@ def test_a_model_that_can_not_be_used_is_refused_with_the_reason(
         make_network(model, torch.zeros(1, 1, 12, 12), 3)
 
 
+def test_models_of_two_folders_may_import_files_of_one_name(tmp_path: Path) -> None:
+    for folder, width in (("a", 4), ("b", 6)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "parts.py").write_text(f"WIDTH = {width}")
+        (tmp_path / folder / "models.py").write_text(
+            "import torch\nfrom parts import WIDTH\n"
+            "def net(classes): return torch.nn.Sequential(torch.nn.Conv2d(1, WIDTH, 12),"
+            " torch.nn.Flatten(), torch.nn.Linear(WIDTH, classes))"
+        )
+        model = ModelRef(path=tmp_path / folder / "models.py", attribute="net")
+        assert widths(make_network(model, torch.zeros(1, 1, 12, 12), 3))["0"] == width
+
+
 def test_a_missing_file_of_models_is_refused(project: Path) -> None:
     (project / "models.py").unlink()
     with pytest.raises(ConfigError, match=r"model: there is no file '.*models.py'"):
