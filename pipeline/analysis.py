@@ -15,6 +15,9 @@ from tinsmith.pipeline.graph import Graph, Shape, Tensor
 from tinsmith.pipeline.ops import OPS, call_of
 from tinsmith.targets.target import Target
 
+# Beyond these many elements of activations a plan takes more than the moment that a preflight may.
+PLANNED_ELEMENTS = 1 << 24
+
 
 @dataclass(frozen=True)
 class Port:
@@ -45,8 +48,9 @@ class Layer:
 class Analysis:
     """The preflight of a model; figures are bytes.
 
-    arena_bytes and what follows are None without a target, for a float model, and where something
-    is not supported. unsupported: a line for each layer, with the reason and what to do.
+    arena_bytes and what follows are None without a target, for a float model, for one of more than
+    PLANNED_ELEMENTS, and where something is not supported.
+    unsupported: a line for each layer, with the reason and what to do.
     weight_bytes: for a target, as its kernels store them; else as the model has them.
     """
 
@@ -82,7 +86,8 @@ def analyze(graph: Graph, target: Target | None = None, objective: str = "balanc
     """
     program: Program | None = None
     unsupported: tuple[str, ...] = ()
-    if target is not None and graph.is_quantized:
+    elements = sum(t.size for t in graph.tensors.values() if not t.is_constant)
+    if target is not None and graph.is_quantized and elements <= PLANNED_ELEMENTS:
         try:
             options = LowerOptions(objective)
             program = lower(graph, model_name(graph.name), target.isa, options)

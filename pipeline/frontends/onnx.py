@@ -249,6 +249,11 @@ def _import_constant(ctx: Context, node: OnnxNode) -> bool:
         return False
     if node.op == "Transpose" and isinstance(values[0], Parameter):
         perm = node.attrs.get("perm", range(len(values[0].shape) - 1, -1, -1))
+        if sorted(perm) != list(range(len(values[0].shape))):
+            raise ModelError(
+                f"Transpose '{node.name}': perm {list(perm)[:8]} is no order of the axes of "
+                f"{list(values[0].shape)[:8]}"
+            )
         ctx.values[node.outputs[0]] = values[0].transposed(tuple(perm))
         return True
     arrays = [v.values if isinstance(v, Parameter) else v for v in values]

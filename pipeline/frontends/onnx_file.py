@@ -70,6 +70,7 @@ def load_model(source: Source) -> OnnxModel:
     if proto.functions:
         proto = _inline_functions(proto)
     graph = proto.graph
+    _check_names(graph)
     if not graph.output or not (graph.node or graph.initializer):
         raise ModelError(
             "the ONNX model has no graph with outputs; the file is truncated or is no ONNX model"
@@ -116,6 +117,19 @@ def _parse(source: Source) -> tuple[ModelProto, Path | None]:
     except DecodeError as e:
         raise ModelError(f"{what} is no ONNX model, or is truncated or damaged: {e}") from e
     return proto, folder
+
+
+def _check_names(graph: onnx.GraphProto) -> None:
+    """protobuf gives bytes for text that is no UTF-8, which is no text to it but passes as it."""
+    names: list[object] = [graph.name]
+    for node in graph.node:
+        names += [node.name, node.op_type, node.domain, *node.input, *node.output]
+        names += [a.name for a in node.attribute]
+    for values in (graph.initializer, graph.input, graph.output):
+        names += [v.name for v in values]
+    for name in names:
+        if not isinstance(name, str):
+            raise ModelError(f"the ONNX model has a name that is no UTF-8: {name!r:.60}")
 
 
 def _inline_functions(proto: ModelProto) -> ModelProto:

@@ -22,7 +22,8 @@ def read_tflite(source: Path | str | bytes, name: str | None = None) -> Graph:
 
     name: of the graph; by default the file's, without its suffix.
     Tensor names are kept where they are unique, and numbered where not; a node has a short name
-    made of its first output's, also unique. Variables become state. What no output needs is left out.
+    made of its first output's, also unique. Variables become state. What no output needs is left
+    out.
     ModelError for a file that is absent, damaged or breaks the format's rules; UnsupportedModel,
     with every layer and reason in one message, for a sound model with what tinsmith lacks.
     """

@@ -14,7 +14,7 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from tinsmith.pipeline.errors import ModelError
-from tinsmith.pipeline.frontends.flatbuffer import Reader, Table, damaged
+from tinsmith.pipeline.frontends.flatbuffer import MAX_EXPANDED_BYTES, Reader, Table, damaged
 from tinsmith.pipeline.frontends.tflite_sparse import densify
 from tinsmith.pipeline.graph import Array, Shape
 
@@ -303,3 +303,5 @@ def _check_size(stored: NDArray[np.uint8], want: int, shape: Shape, kind: str, w
         raise damaged(
             f"{what} is {kind}{list(shape)}, {want} bytes, but its buffer has {stored.size}"
         )
+    if math.prod(d for d in shape if d) > MAX_EXPANDED_BYTES:
+        raise damaged(f"{what} has no elements, but the shape {list(shape)}")

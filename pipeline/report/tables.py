@@ -119,6 +119,8 @@ def print_analysis(console: Console, report: Analysis) -> None:
             f"a float model: quantize it to see what it needs on {report.target}, and whether it "
             "fits (--calibrate X.npy)"
         )
+    elif report.target is not None and not report.unsupported:
+        console.print("too large to be planned here; `tinsmith generate` does, and takes its time")
 
 
 def _print_fit(console: Console, report: Analysis) -> None:
