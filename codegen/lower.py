@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tinsmith.codegen import memory
-from tinsmith.codegen.kernels import Kernel, kernels_of
+from tinsmith.codegen.kernels import kernels_of
 from tinsmith.codegen.kernels.movement import copy_plan
 from tinsmith.codegen.kernels.packing import c_comment, shape_text
+from tinsmith.codegen.order import Work, least_peak_order
 from tinsmith.codegen.program import (
     BufferView,
     Constant,
@@ -32,7 +33,12 @@ OBJECTIVES = ("balanced", "time", "size", "ram")
 
 @dataclass(frozen=True)
 class LowerOptions:
-    """objective: one of OBJECTIVES. preserve_inputs: inputs are not overwritten during a run."""
+    """What to prefer where kernels differ.
+
+    objective: one of OBJECTIVES. "time", and "balanced" as well, takes the fastest kernel; "size" the one
+    with the fewest bytes of constants; "ram" the fastest with which the arena is smallest.
+    preserve_inputs: inputs are not overwritten during a run.
+    """
 
     objective: str = "balanced"
     preserve_inputs: bool = False
@@ -53,14 +59,16 @@ def lower(
     options = options or LowerOptions()
     alias = aliases(graph)
     _check_lowerable(graph, tuple(isa), alias)
-    choices = [
-        _choose(graph, node, tuple(isa), options) for node in graph.nodes if node.op != "reshape"
-    ]
-    choices += _state_updates(graph, alias)
-    choices = _unique_constants(choices)
-    lives, overlaps = _lives(graph, choices, alias, options)
-    widest = max((t.dtype.bytes for t in graph.tensors.values() if not t.is_constant), default=1)
-    plan = memory.plan_memory(lives, overlaps, max(memory.ALIGNMENT, widest))
+    kernels = _first_kernels(graph, tuple(isa), options)
+    layout = _lay_out(graph, kernels, alias, options)
+    if options.objective == "ram":
+        plain = {n: c[::-1] for n, c in kernels.items()}
+        ends = [
+            _least_ram(graph, layout, kernels, alias, options),
+            _least_ram(graph, _lay_out(graph, plain, alias, options), plain, alias, options),
+        ]
+        layout = min(ends, key=lambda end: end.plan.arena_bytes)
+    choices, plan = layout.choices, layout.plan
     offsets = {p.name: p.offset for p in plan.placed}
 
     def view(tensor: str) -> BufferView:
@@ -108,10 +116,132 @@ def _check_lowerable(graph: Graph, isa: tuple[str, ...], alias: Mapping[str, str
         )
 
 
-def _choose(graph: Graph, node: Node, isa: tuple[str, ...], options: LowerOptions) -> _Choice:
-    call = call_of(graph, node)
-    kernel: Kernel = next(k for k in kernels_of(node.op, isa) if k.when(call))
-    return _Choice(node, kernel.name, kernel.template, kernel.plan(call))
+@dataclass(frozen=True, eq=False)
+class _Layout:
+    """Choices in the order of their calls, and where their buffers lie."""
+
+    choices: Sequence[_Choice]
+    plan: memory.MemoryPlan
+
+
+# A node's name -> its possible choices, best first.
+_Kernels = Mapping[str, Sequence[_Choice]]
+
+
+def _first_kernels(graph: Graph, isa: tuple[str, ...], options: LowerOptions) -> _Kernels:
+    """What each node may become: the fastest alone, or all where the objective is another.
+
+    "size" puts those with the fewest bytes of constants first.
+    """
+    found: dict[str, Sequence[_Choice]] = {}
+    for node in graph.nodes:
+        if node.op == "reshape":
+            continue
+        call = call_of(graph, node)
+        kernels = [k for k in kernels_of(node.op, isa) if k.when(call)]
+        if options.objective in ("balanced", "time"):
+            kernels = kernels[:1]
+        choices = [_Choice(node, k.name, k.template, k.plan(call)) for k in kernels]
+        if options.objective == "size":
+            choices.sort(key=_constant_bytes)
+        found[node.name] = choices
+    return found
+
+
+def _constant_bytes(choice: _Choice) -> int:
+    return sum(c.nbytes for c in choice.plan.constants)
+
+
+def _lay_out(
+    graph: Graph, kernels: _Kernels, alias: Mapping[str, str], options: LowerOptions
+) -> _Layout:
+    """The smallest plan over the orders of calls: the graph's, and that of the least peak."""
+    given = [kernels[n.name][0] for n in graph.nodes if n.op != "reshape"]
+    best: _Layout | None = None
+    for order in _orders(graph, given, alias, options):
+        choices = [given[i] for i in order]
+        choices = _unique_constants([*choices, *_state_updates(graph, alias)])
+        lives, overlaps = _lives(graph, choices, alias, options)
+        widest = max(
+            (t.dtype.bytes for t in graph.tensors.values() if not t.is_constant), default=1
+        )
+        plan = memory.plan_memory(lives, overlaps, max(memory.ALIGNMENT, widest))
+        if best is None or plan.arena_bytes < best.plan.arena_bytes:
+            best = _Layout(choices, plan)
+    assert best is not None
+    return best
+
+
+def _orders(
+    graph: Graph, choices: Sequence[_Choice], alias: Mapping[str, str], options: LowerOptions
+) -> list[tuple[int, ...]]:
+    given = tuple(range(len(choices)))
+    if graph.state:  # a state is read before its next value takes its place: in the graph's order
+        return [given]
+    works = [_work(graph, choice, alias) for choice in choices]
+    nbytes = {n: graph.tensors[n].nbytes for w in works for n in (*w.reads, *w.writes)}
+    nbytes |= {n: graph.tensors[n].nbytes for n in graph.inputs}
+    kept = {alias.get(n, n) for n in graph.outputs}
+    kept |= set(graph.inputs) if options.preserve_inputs else set()
+    best = least_peak_order(works, nbytes, graph.inputs, kept)
+    return [given] if best == given else [given, best]
+
+
+def _work(graph: Graph, choice: _Choice, alias: Mapping[str, str]) -> Work:
+    """What the order has to know of a call."""
+    roots = [alias.get(n, n) for n in choice.node.inputs]
+    reads = tuple(n for n in roots if n and not graph.tensors[n].is_constant)
+    writes = tuple(alias.get(n, n) for n in choice.node.outputs)
+    shared = {}
+    out = graph.tensors[writes[0]].nbytes
+    for i, rule in (choice.plan.overlap or {}).items():
+        if roots[i] in reads and roots.count(roots[i]) == 1:
+            size = graph.tensors[roots[i]].nbytes
+            delta = min(rule.max_delta(), 0)
+            shared[roots[i]] = max(size + out - max(size - delta, out), 0)
+    return Work(reads, writes, choice.plan.scratch_bytes, shared)
+
+
+def _least_ram(
+    graph: Graph,
+    layout: _Layout,
+    kernels: _Kernels,
+    alias: Mapping[str, str],
+    options: LowerOptions,
+) -> _Layout:
+    """Other kernels for the calls that need the most, as long as the arena gets smaller by it."""
+    while True:
+        trials = [
+            (_lay_out(graph, trial, alias, options), trial)
+            for trial in _alternatives(kernels, _neediest(layout))
+        ]
+        if not trials:
+            return layout
+        better, trial = min(trials, key=lambda pair: pair[0].plan.arena_bytes)
+        if better.plan.arena_bytes >= layout.plan.arena_bytes:
+            return layout
+        layout, kernels = better, trial
+
+
+def _neediest(layout: _Layout) -> list[str]:
+    """The nodes whose buffers reach the end of the arena."""
+    edge = layout.plan.arena_bytes - memory.ALIGNMENT
+    high = [p for p in layout.plan.placed if p.offset + p.nbytes > edge]
+    steps = sorted({step for p in high for step in (p.first, p.last)})
+    return [layout.choices[s].node.name for s in steps if 0 <= s < len(layout.choices)]
+
+
+def _alternatives(kernels: _Kernels, names: Sequence[str]) -> list[_Kernels]:
+    """The kernels with another first choice for one of the nodes, and with the last for all of them."""
+    found: list[_Kernels] = []
+    several = [n for n in names if len(kernels.get(n, ())) > 1]
+    for name in several:
+        for other in kernels[name][1:]:
+            rest = [c for c in kernels[name] if c is not other]
+            found.append({**kernels, name: [other, *rest]})
+    if len(several) > 1:
+        found.append({**kernels, **{n: kernels[n][::-1] for n in several}})
+    return found
 
 
 def _state_updates(graph: Graph, alias: Mapping[str, str]) -> list[_Choice]:
@@ -218,7 +348,9 @@ def _overlaps(
             delta = None if known is None or delta is None else min(known, delta)
         limits[root] = delta
     return [
-        memory.MayOverlap(root, out, d, root in exact) for root, d in limits.items() if d is not None
+        memory.MayOverlap(root, out, d, root in exact)
+        for root, d in limits.items()
+        if d is not None
     ]
 
 

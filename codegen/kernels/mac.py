@@ -129,7 +129,7 @@ def conv2d_plan(call: OpCall) -> KernelPlan:
     groups = call.input(0).shape[3] // ic
     pointwise = (kh, kw) == (1, 1) and groups == 1 and not any(a.pads)
     images, ih, iw, _ = call.input(0).shape
-    fields = window_fields(call, (kh, kw)) | parts.shape
+    fields = window_fields(call, (kh, kw)) | dict(parts.shape)
     fields |= {
         "group_in_c": ic, "groups": groups, "group_out_c": oc // groups, "taps": kh * kw * ic,
         "x_zero": requant.input_zero_point, "images": images,
@@ -159,7 +159,7 @@ def depthwise_plan(call: OpCall) -> KernelPlan:
     images, _, _, ic = call.input(0).shape
     requant = depthwise_conv2d.requant(call)
     parts = requant_parts(call, mac_constants(w.reshape(kh * kw, oc).T, bias_of(call), requant))
-    fields = window_fields(call, (kh, kw)) | parts.shape
+    fields = window_fields(call, (kh, kw)) | dict(parts.shape)
     fields |= {
         "depth": oc // ic, "x_zero": requant.input_zero_point, "images": images,
         "span_h": (kh - 1) * a.dilation[0] + 1, "span_w": (kw - 1) * a.dilation[1] + 1,
