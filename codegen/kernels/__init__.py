@@ -26,7 +26,7 @@ KERNELS: tuple[Kernel, ...] = (
     Kernel("conv2d_pairs", "conv2d", "m3", "conv2d_pairs", pairs.conv2d_pairs_plan, dsp.conv2d_when),
     Kernel("conv2d_octets", "conv2d", "m0", "conv2d_pairs", pairs.conv2d_octets_plan, pairs.octets_when),
     Kernel("depthwise_line_m3", "depthwise_conv2d", "m3", "depthwise_line", line.line_plan, line.line_when),
-    Kernel("depthwise_line_m0", "depthwise_conv2d", "m0", "depthwise_line", line.line_plan_short, line.line_when),
+    Kernel("depthwise_line_m0", "depthwise_conv2d", "m0", "depthwise_line", line.line_plan_short, line.line_when_short),
     Kernel("fully_connected_fours_m3", "fully_connected", "m3", "fully_connected_fours", line.fours_plan, line.fours_when),
     Kernel("fully_connected_fours_m0", "fully_connected", "m0", "fully_connected_fours", line.fours_plan_short, line.fours_when),
     Kernel("conv2d_c", "conv2d", "c", "conv2d_c", mac.conv2d_plan),

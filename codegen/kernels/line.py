@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinsmith.codegen.kernels.dsp import HIGH_BYTE_BOUND, as_words, is_provable, layer, steps_of
-from tinsmith.codegen.kernels.dsp_window import by_channel, in_place, window_overlap_rows
+from tinsmith.codegen.kernels.dsp_window import by_channel, window_overlap_rows
 from tinsmith.codegen.kernels.kernel import is_int8
 from tinsmith.codegen.kernels.mac import MAC_POINTERS, WEIGHTS_POINTER, window_fields
 from tinsmith.codegen.kernels.packing import c_comment, c_identifier
-from tinsmith.codegen.kernels.tiles import sums_name
+from tinsmith.codegen.kernels.tiles import row_name, sums_name
 from tinsmith.codegen.program import Constant, KernelPlan, Pointer
 from tinsmith.pipeline import requant_proofs as proofs
 from tinsmith.pipeline.ops import OpCall, depthwise_conv2d, fully_connected
@@ -27,10 +27,26 @@ def line_when(call: OpCall) -> bool:
     if not is_int8(call):
         return False
     w = call.input(1).value()
-    plain = w.shape[1:3] == (3, 3) and call.attrs.dilation == (1, 1)
+    plain = w.shape[1:3] == (3, 3) and call.attrs.dilation == (1, 1) and call.attrs.stride[1] <= 3
     if not plain or w.shape[3] != call.input(0).shape[3]:
         return False
     return is_provable(by_channel(w), call, depthwise_conv2d.requant(call))
+
+
+def line_when_short(call: OpCall) -> bool:
+    """The same, by short products."""
+    weights = by_channel(call.input(1).value()) if line_when(call) else None
+    return (
+        weights is not None and steps_of(weights, call, depthwise_conv2d.requant(call)) is not None
+    )
+
+
+def same_place(call: OpCall) -> bool:
+    """Whether a channel's output takes the place of its input: the same size, a border of one."""
+    a = call.attrs
+    return (
+        call.input(0).shape == call.output.shape and a.stride == (1, 1) and a.pads == (1, 1, 1, 1)
+    )
 
 
 def finish(
@@ -54,13 +70,23 @@ def line_plan(call: OpCall, *, short: bool = False) -> KernelPlan:
     requant = depthwise_conv2d.requant(call)
     weights = by_channel(call.input(1).value())
     fixed, bounds, words = finish(weights, call, requant, short)
-    same = in_place(call)
+    same = same_place(call)
     a = call.attrs
     columns = (call.output.shape[2] - 1) * a.stride[1] + 3
+    left = min(a.pads[2], columns)
+    inside = max(min(call.input(0).shape[2], columns - left), 0)
     shape = window_fields(call, (3, 3))
     shape |= {
         "images": call.input(0).shape[0], "columns": columns, "x_zero": requant.input_zero_point,
-        **bounds,
+        "left": left, "inside": inside, "right": columns - left - inside,
+    }  # fmt: skip
+    clamped = fixed["by"] in ("quick", "exact") and tuple(bounds.values()) != (-128, 127)
+    if clamped:
+        limits = as_words(np.array([list(bounds.values())], np.int64))
+        words = np.concatenate([words, np.repeat(limits, len(words), axis=0)], axis=1)
+    fixed = {
+        "tile": row_name(a.stride[1], str(fixed["by"]), int(str(fixed["half"])), clamped),
+        "words": words.shape[1], "in_place": same,
     }  # fmt: skip
     base, label = c_identifier(call.name), c_comment(call.name)
     # Column by column, as the line has it.
@@ -78,7 +104,7 @@ def line_plan(call: OpCall, *, short: bool = False) -> KernelPlan:
     if same:
         overlap = replace(overlap, exact=True)
     return KernelPlan(
-        fixed | {"in_place": same}, shape,
+        fixed, shape,
         (*MAC_POINTERS, WEIGHTS_POINTER, CONSTANTS_POINTER, LINE_POINTER), constants, 12 * columns,
         {0: overlap},
     )  # fmt: skip

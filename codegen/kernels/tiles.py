@@ -33,9 +33,9 @@ def rows_name(rows: int, quick: bool, clamped: bool) -> str:
     return f"window_3x3_{rows}_{_suffix(quick, clamped)}"
 
 
-def pairs_name(group: int, quick: bool, clamped: bool) -> str:
+def pairs_name(group: int, rounds: int, quick: bool, clamped: bool) -> str:
     """The tile of 2 output channels by 4 pixels, two in one multiply, in groups of taps."""
-    return f"pairs_2x4_groups_of_{group}_{_suffix(quick, clamped)}"
+    return f"pairs_2x4_groups_of_{group}{'_twice' if rounds == 2 else ''}_{_suffix(quick, clamped)}"
 
 
 def octets_name(group: int, half: int, mirrored: bool) -> str:
@@ -46,6 +46,12 @@ def octets_name(group: int, half: int, mirrored: bool) -> str:
 def sums_name(short: bool) -> str:
     """The tile of the sums of four outputs over a row."""
     return f"sums_of_four_{'short' if short else 'long'}"
+
+
+def row_name(stride: int, by: str, half: int, clamped: bool) -> str:
+    """The tile of a depthwise 3x3 window along a row of one channel."""
+    how = f"{by}_half_{half}" if half else f"{by}{'_clamped' if clamped else ''}"
+    return f"row_3x3_stride_{stride}_{how}"
 
 
 _BOOLS = (False, True)
@@ -68,10 +74,10 @@ TILES: tuple[Tile, ...] = (
     ),
     *(
         Tile(
-            pairs_name(group, quick, clamped), "tiles/pairs.c.j2",
-            {"group": group, "quick": quick, "clamped": clamped}, "__thumb2__",
+            pairs_name(group, rounds, quick, clamped), "tiles/pairs.c.j2",
+            {"group": group, "rounds": rounds, "quick": quick, "clamped": clamped}, "__thumb2__",
         )
-        for group in range(1, LONGEST_GROUP + 1) for quick in _BOOLS for clamped in _BOOLS
+        for group in range(1, LONGEST_GROUP + 1) for rounds in (1, 2) for quick in _BOOLS for clamped in _BOOLS
     ),
     *(
         Tile(
@@ -79,6 +85,20 @@ TILES: tuple[Tile, ...] = (
             {"group": group, "half": half, "mirrored": mirrored}, "__ARM_ARCH_6M__",
         )
         for group in range(1, LONGEST_GROUP + 1) for half in range(11, 17) for mirrored in _BOOLS
+    ),
+    *(
+        Tile(
+            row_name(stride, by, 0, clamped), "tiles/row.c.j2",
+            {"stride": stride, "by": by, "half": 0, "clamped": clamped}, "__thumb2__",
+        )
+        for stride in (1, 2, 3) for by in ("quick", "exact") for clamped in _BOOLS
+    ),
+    *(
+        Tile(
+            row_name(stride, by, half, False), "tiles/row.c.j2",
+            {"stride": stride, "by": by, "half": half, "clamped": False}, "__ARM_ARCH_6M__",
+        )
+        for stride in (1, 2, 3) for by in ("steps", "mirrored") for half in range(11, 17)
     ),
     Tile(sums_name(False), "tiles/sums.c.j2", {"short": False}, "__thumb2__"),
     Tile(sums_name(True), "tiles/sums.c.j2", {"short": True}, "__ARM_ARCH_6M__"),

@@ -1,111 +1,28 @@
-"""The kernels for dual multiplies at their edges: on emulated cores, and their C models on the host."""
+"""The kernels for dual multiplies at their edges: on emulated cores, and by their C models on the host."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-
 from cases import CASES
 from support.devices import differences
+from support.kernel_edges import check, edge_parts
 from support.merge import merge
-from support.nets import Net, random_samples
+from support.nets import random_samples
+
 from tinsmith.codegen.lower import lower
-from tinsmith.pipeline.graph import Activation, Graph, QuantParams
-from tinsmith.pipeline.ops.conv2d import Conv2dAttrs
-from tinsmith.pipeline.ops.depthwise_conv2d import DepthwiseConv2dAttrs
-from tinsmith.pipeline.ops.fully_connected import FullyConnectedAttrs
+from tinsmith.pipeline.graph import Graph
 from tinsmith.targets.cores import CORES_BY_NAME
 from tinsmith.targets.toolchains import sanitizers_available
 
-PART = 60
 DSP_TARGETS = ("cortex-m4", "cortex-m7", "cortex-m33")
-
-
-def conv(
-    rng: np.random.Generator, image: tuple[int, ...], out: int, kernel: tuple[int, int],
-    attrs: Conv2dAttrs, weights: int | None = None, zero_point: int = 3, saturate: float = 0.05,
-) -> Graph:  # fmt: skip
-    """weights: the value of all of them, random where None."""
-    net = Net("conv", rng)
-    x = net.input(image, 0.05, zero_point)
-    w = net.weights((out, *kernel, image[3]), x, axis=0)
-    if weights is not None:
-        tensor = net.builder.tensors[w]
-        net.builder.tensors[w] = replace(tensor, data=np.full(tensor.shape, weights, np.int8))
-    b = net.bias(w, x, out)
-    return net.graph([net.node("conv2d", [x, w, b], attrs, saturate=saturate)])
-
-
-def depthwise(
-    rng: np.random.Generator, image: tuple[int, ...], attrs: DepthwiseConv2dAttrs,
-    zero_point: int = 3, saturate: float = 0.05,
-) -> Graph:  # fmt: skip
-    net = Net("depthwise", rng)
-    x = net.input(image, 0.05, zero_point)
-    w = net.weights((1, 3, 3, image[3]), x, axis=3, fan_in=9)
-    b = net.bias(w, x, image[3])
-    return net.graph([net.node("depthwise_conv2d", [x, w, b], attrs, saturate=saturate)])
-
-
-def dense(rng: np.random.Generator, rows: int, inputs: int, outputs: int, **k: bool) -> Graph:
-    net = Net("dense", rng)
-    x = net.input((rows, inputs))
-    w = net.weights((outputs, inputs), x, axis=0 if k.get("per_channel") else None)
-    b = net.bias(w, x, outputs)
-    attrs = FullyConnectedAttrs(Activation.RELU6 if k.get("relu6") else Activation.NONE)
-    quant = QuantParams.per_tensor(0.04, -100) if k.get("relu6") else None
-    return net.graph([net.node("fully_connected", [x, w, b], attrs, saturate=0.05, quant=quant)])
-
-
-SAME, WIDE = (1, 1, 1, 1), (0, 1, 0, 1)
-RELU, NONE = Activation.RELU, Activation.NONE
-
-
-def edges(rng: np.random.Generator) -> list[Graph]:
-    """Every remainder of channels, taps and pixels; strides, strips, borders and extreme weights."""
-    graphs = [
-        conv(rng, (1, 3, pixels, taps), out, (1, 1), Conv2dAttrs(activation=act))
-        for pixels in (1, 2, 3) for taps in (1, 3, 4, 8, 12, 16, 20, 36) for out in (1, 3, 4, 5, 8)
-        for act in ((NONE, RELU)[(pixels + taps + out) % 2],)
-    ]  # fmt: skip
-    graphs += [
-        conv(rng, (1, 5, 6, c), out, (3, 3), Conv2dAttrs(stride, pads=pads, activation=RELU))
-        for c in (1, 3, 4) for out in (4, 6) for stride in ((1, 1), (2, 2)) for pads in (SAME, WIDE)
-    ]  # fmt: skip
-    graphs += [
-        conv(rng, (1, 2, 2, 64), 8, (1, 1), Conv2dAttrs(), weights=value, zero_point=zero)
-        for value in (127, -127, -128, 1, 0) for zero in (-128, 127)
-    ]  # fmt: skip
-    graphs += [
-        depthwise(rng, (n, h, w, c), DepthwiseConv2dAttrs(stride, pads=pads, activation=act))
-        for n, h, w, c in ((1, 1, 1, 4), (1, 2, 3, 4), (1, 5, 4, 8), (2, 3, 6, 12), (1, 4, 41, 4))
-        for stride in ((1, 1), (2, 2), (1, 2))
-        for pads in (SAME, (2, 2, 2, 2), (1, 2, 2, 1)) for act in (NONE, RELU)
-    ]  # fmt: skip
-    graphs += [
-        dense(rng, rows, inputs, outputs, per_channel=bool(inputs % 3), relu6=bool(outputs % 2))
-        for rows in (1, 2, 3) for inputs in (4, 7, 12, 16, 40) for outputs in (1, 4, 7, 8)
-    ]  # fmt: skip
-    return graphs
 
 
 @pytest.fixture(scope="module")
 def edge_graphs() -> list[Graph]:
-    """The edges in parts, since a plan of the arena takes the square of their number."""
-    graphs = edges(np.random.default_rng(11))
-    parts = [graphs[i : i + PART] for i in range(0, len(graphs), PART)]
-    return [merge("edges", part) for part in parts]
-
-
-def check(graphs: list[Graph], target: str, folder: Path, count: int, **k: Any) -> None:
-    for i, graph in enumerate(graphs):
-        samples = random_samples(graph, np.random.default_rng(3), count)
-        found = differences(graph, target, folder / str(i), samples, **k)
-        assert not {n: c for n, c in found.items() if c}
+    return edge_parts()
 
 
 def test_the_edge_cases_take_the_kernels_for_dual_multiplies(edge_graphs: list[Graph]) -> None:
