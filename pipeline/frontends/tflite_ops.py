@@ -71,6 +71,14 @@ def _mac_inputs(im: Importer, op: FileOperator) -> tuple[Tensor, Tensor, list[Te
             "float activations with int8 weights (dynamic-range quantization) have no exact "
             "meaning; quantize the whole model to int8, or keep the weights in float"
         )
+    if x.dtype is DType.UINT8 and w.dtype is DType.UINT8:
+        # The runtimes' uint8 kernels form their multipliers from a float32 product of the scales,
+        # int8 kernels from a double one: shifted by 128, some sums would round otherwise.
+        raise UnsupportedModel(
+            "uint8 activations and weights, as old converters wrote them, have no int8 form that "
+            "computes the same; convert the model again to int8, or give the float model and "
+            "--calibrate"
+        )
     return x, w, [x, w] if bias is None else [x, w, bias]
 
 
