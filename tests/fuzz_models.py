@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import multiprocessing
+import os
 import resource
 import signal
 import struct
@@ -28,6 +29,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+# One thread: a pool of threads that is forked, and may not grow, can wait for ever.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import flatbuffers
 import numpy as np
 import onnx
@@ -43,6 +47,7 @@ from tinsmith.targets.target import target_named
 
 SECONDS = 2.0  # of the processor
 PATIENCE = 5 * SECONDS  # of the clock, on a machine that does other things as well
+HANGING = 60.0  # of the clock, until a process that tells nothing is ended
 MEMORY_BYTES = 1 << 30  # above what the process has when it starts
 CHUNK = 500  # files a process
 OPS = (
@@ -349,8 +354,13 @@ def run_chunk(seed: int, numbers: range, folder: Path) -> list[Outcome]:
         process.start()
         send.close()
         try:
-            while True:
+            while receive.poll(HANGING):
                 found.append(receive.recv())
+            # No alarm reaches what hangs within compiled code.
+            process.kill()
+            process.join()
+            found.append(Outcome(numbers[len(found)], "too slow", f"hung for {HANGING} s"))
+            continue
         except EOFError:
             process.join()
         if process.exitcode and len(found) < len(numbers):
