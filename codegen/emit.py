@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from tinsmith.codegen.kernels.packing import c_comment, c_identifier, shape_text
 from tinsmith.codegen.kernels.tiles import TILES
 from tinsmith.codegen.program import C_TYPES, BufferView, Constant, Program, Step
+from tinsmith.codegen.single_loops import without_single_loops
 from tinsmith.pipeline.graph import DType
 
 COLUMNS = 100
@@ -199,7 +200,8 @@ def _render(name: str, steps: Sequence[Step], env: jinja2.Environment) -> tuple[
     declared = [f"{p.ctype} *{p.name}" for p in plan.pointers]
     declared += [f"int32_t {f}" for f in parameters]
     params = _wrap(declared, len(f"static void {name}("))
-    return tidy(template.render(fn=name, params=params, k=fields)), parameters
+    text = tidy(template.render(fn=name, params=params, k=fields))
+    return without_single_loops(text), parameters
 
 
 def tidy(text: str) -> str:

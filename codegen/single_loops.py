@@ -1,0 +1,62 @@
+"""Loops that run once, taken out of generated C: their body stands alone, their index is 0."""
+
+from __future__ import annotations
+
+import re
+
+_LOOP = re.compile(r"^( *)for \(int32_t (\w+) = 0; \2 < 1; \2\+\+\) \{$")
+_DECLARED = re.compile(r"^ *(?:const )?\w+ \*?(?:const )?(\w+)(?:\[[^\]]*\])?(?: = .*|;)$")
+_NOTHING_AT_FIRST = re.compile(r"(?<=[(\[]) *0 \* \w+(?: \* \w+)* \+ ")
+_NOTHING_AT_ALL = re.compile(r"(?<== )0 \* \w+;$", re.MULTILINE)
+_ALONE = re.compile(r"(?<=[(\[])\((\w+)\)(?= \*)")
+_NOTHING_AT_LAST = re.compile(r" \+ 0(?: \* \w+)*(?=[)\];])")
+
+
+def without_single_loops(function: str) -> str:
+    """The text of a function with its loops of one round unwrapped, where that keeps it the same.
+
+    A loop stays where its body leaves it early, where its index is used in another way than in a
+    sum, or where a variable of its body has a name that is used elsewhere in the function.
+    """
+    lines = function.split("\n")
+    at = 0
+    while at < len(lines):
+        found = _LOOP.match(lines[at])
+        body = _body(lines, at, found.group(1)) if found else None
+        if found is None or body is None:
+            at += 1
+            continue
+        end = at + len(body) + 1
+        plain = _unwrapped(body, found.group(2), lines[:at] + lines[end + 1 :])
+        if plain is None:
+            at += 1
+        else:
+            lines[at : end + 1] = plain
+    return "\n".join(lines)
+
+
+def _body(lines: list[str], at: int, indent: str) -> list[str] | None:
+    """The lines between a loop's first and its closing brace."""
+    for end in range(at + 1, len(lines)):
+        if lines[end] == f"{indent}}}":
+            return lines[at + 1 : end]
+    return None
+
+
+def _unwrapped(body: list[str], index: str, others: list[str]) -> list[str] | None:
+    text = "\n".join(line[4:] if line.startswith("    ") else line for line in body)
+    if re.search(r"\b(continue|break|goto|return)\b", text):
+        return None
+    text = re.sub(rf"\b{index}\b", "0", text)
+    text = _NOTHING_AT_LAST.sub("", _NOTHING_AT_FIRST.sub("", text))
+    text = _ALONE.sub(r"\1", _NOTHING_AT_ALL.sub("0;", text))
+    if re.search(r"\b0 \*|\* 0\b|\b0 \+ ", text):
+        return None
+    rest = "\n".join(others)
+    depth = min((len(line) - len(line.lstrip()) for line in body if line.strip()), default=0)
+    for line in body:
+        declared = _DECLARED.match(line)
+        own = declared and len(line) - len(line.lstrip()) == depth
+        if declared and own and re.search(rf"\b{declared.group(1)}\b", rest):
+            return None
+    return text.split("\n")

@@ -1,0 +1,54 @@
+"""Loops of one round leave generated C only where it stays the same."""
+
+from __future__ import annotations
+
+import pytest
+
+from tinsmith.codegen.single_loops import without_single_loops
+
+
+def function(*body: str) -> str:
+    return "\n".join(["static void f(int8_t *x)", "{", *(f"    {line}" for line in body), "}"])
+
+
+def test_a_loop_of_one_round_is_its_body() -> None:
+    text = function(
+        "for (int32_t n = 0; n < 1; n++) {",
+        "    for (int32_t i = 0; i < 9; i++) {",
+        "        x[(n * 5 + i) * 3] = 0;",
+        "    }",
+        "    x += 27;",
+        "}",
+    )
+    assert without_single_loops(text) == function(
+        "for (int32_t i = 0; i < 9; i++) {", "    x[i * 3] = 0;", "}", "x += 27;"
+    )
+
+
+def test_nested_loops_of_one_round_all_go() -> None:
+    text = function(
+        "for (int32_t oy = 0; oy < 1; oy++) {",
+        "    const int32_t top = oy * 3;",
+        "    for (int32_t ox = 0; ox < 1; ox++) {",
+        "        x[top + ox] = 1;",
+        "    }",
+        "}",
+    )
+    assert without_single_loops(text) == function("const int32_t top = 0;", "x[top] = 1;")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        ["for (int32_t n = 0; n < 1; n++) {", "    if (x[0]) {", "        continue;", "    }", "}"],
+        ["for (int32_t n = 0; n < 1; n++) {", "    g(x, n - 0 * 3);", "}"],
+        [
+            "for (int32_t n = 0; n < 1; n++) {", "    int32_t acc = 0;", "    x[0] = acc;", "}",
+            "int32_t acc = 1;", "x[1] = acc;",
+        ],
+        ["for (int32_t n = 0; n < 2; n++) {", "    x[n] = 0;", "}"],
+        ["for (int32_t n = 0; n < count; n++) {", "    x[n] = 0;", "}"],
+    ],
+)  # fmt: skip
+def test_a_loop_stays_where_its_body_would_mean_something_else(body: list[str]) -> None:
+    assert without_single_loops(function(*body)) == function(*body)
