@@ -24,13 +24,43 @@ from tinsmith.pipeline.graph import DType
 
 COLUMNS = 100
 HELPERS = (
-    "copy_words", "copy_run", "high_multiply", "round_shift", "requantize_right", "requantize", "clamp",
-    "dot_two", "sigmoid_q15", "tanh_q15", "shift_saturated", "inverse_root", "log_of_sum",
-    "load_word", "even_bytes", "odd_bytes", "low_halves", "high_halves", "dual_multiply",
-    "widen", "fill_pairs", "copy_bytes", "fill_bytes", "pack_pixel", "pack_border", "clamp_multiply",
+    "copy_words",
+    "copy_run",
+    "high_multiply",
+    "round_shift",
+    "requantize_right",
+    "requantize",
+    "clamp",
+    "dot_two",
+    "sigmoid_q15",
+    "tanh_q15",
+    "shift_saturated",
+    "inverse_root",
+    "log_of_sum",
+    "load_word",
+    "even_bytes",
+    "odd_bytes",
+    "low_halves",
+    "high_halves",
+    "dual_multiply",
+    "widen",
+    "fill_pairs",
+    "copy_bytes",
+    "fill_bytes",
+    "pack_pixel",
+    "pack_border",
+    "clamp_multiply",
     "mirrored_multiply",
-    "one_multiply", "high_multiply_shift",
-)  # fmt: skip
+    "half_sums",
+    "half_differences",
+    "fill_words",
+    "winograd_columns",
+    "winograd_rows",
+    "winograd_input",
+    "winograd_output",
+    "one_multiply",
+    "high_multiply_shift",
+)
 C_KEYWORDS = frozenset(
     [
         "auto",
@@ -97,8 +127,8 @@ def model_name(text: str) -> str:
 def emit(program: Program, *, trace: bool = False) -> Sources:
     """The model's C files.
 
-    trace: each step is followed by a call of `tinsmith_trace(step, data, bytes)`, which the harness of an
-    emulator defines; the memory plan and the kernels are the same.
+    trace: each step is followed by a call of `tinsmith_trace(step, data, bytes)`, which the harness
+    of an emulator defines; the memory plan and the kernels are the same.
     """
     env = environment()
     functions, calls = _functions(program, env)
@@ -160,8 +190,8 @@ class _Fields:
 def _functions(program: Program, env: jinja2.Environment) -> tuple[list[_Function], list[str]]:
     """The kernels' functions, each once, and the call of every step.
 
-    Steps share a function where template and fixed fields agree; shape fields that differ among them
-    become parameters.
+    Steps share a function where template and fixed fields agree; shape fields that differ among
+    them become parameters.
     """
     groups: dict[str, list[Step]] = {}
     for step in program.steps:
@@ -249,7 +279,8 @@ def at(view: BufferView, ctype: str) -> str:
 
 
 def _helpers(kernels: str, env: jinja2.Environment) -> str:
-    """The inline helpers and tiles that the text calls, with those that they call, helpers first."""
+    """The inline helpers and tiles that the text calls, with those that they call, helpers
+    first."""
     tiles = _tiles(kernels, env)
     module: Any = env.get_template("helpers.c.j2").module
     texts = {h: str(getattr(module, h)()).strip("\n") for h in HELPERS}

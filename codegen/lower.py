@@ -1,7 +1,7 @@
 """Lowering: an int8 graph to a program, for an instruction set and an objective.
 
-Kernel choice, order and memory plan belong together: the plan depends on each kernel's scratch and on how
-far its output may lie over its input, so a kernel is chosen with its plan at hand.
+Kernel choice, order and memory plan belong together: the plan depends on each kernel's scratch and
+on how far its output may lie over its input, so a kernel is chosen with its plan at hand.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ OBJECTIVES = ("balanced", "time", "size", "ram")
 class LowerOptions:
     """What to prefer where kernels differ.
 
-    objective: one of OBJECTIVES. "time", and "balanced" as well, takes the fastest kernel; "size" the one
-    with the fewest bytes of constants; "ram" the fastest with which the arena is smallest.
+    objective: one of OBJECTIVES. "time", and "balanced" as well, takes the fastest kernel; "size"
+    the one with the fewest bytes of constants; "ram" the fastest with which the arena is smallest.
     preserve_inputs: inputs are not overwritten during a run.
     """
 
@@ -232,7 +232,8 @@ def _neediest(layout: _Layout) -> list[str]:
 
 
 def _alternatives(kernels: _Kernels, names: Sequence[str]) -> list[_Kernels]:
-    """The kernels with another first choice for one of the nodes, and with the last for all of them."""
+    """The kernels with another first choice for one of the nodes, and with the last for all of
+    them."""
     found: list[_Kernels] = []
     several = [n for n in names if len(kernels.get(n, ())) > 1]
     for name in several:
@@ -245,7 +246,8 @@ def _alternatives(kernels: _Kernels, names: Sequence[str]) -> list[_Kernels]:
 
 
 def _state_updates(graph: Graph, alias: Mapping[str, str]) -> list[_Choice]:
-    """Copies of the next state into the state's place, after all else; none reads what one overwrote."""
+    """Copies of the next state into the state's place, after all else; none reads what one
+    overwrote."""
     root = {s.name: (alias.get(s.next, s.next), alias.get(s.tensor, s.tensor)) for s in graph.state}
     todo = {name: pair for name, pair in root.items() if pair[0] != pair[1]}
     updates = []

@@ -1,8 +1,10 @@
-"""The arena planner: places buffers by their lives, letting outputs lie over inputs where it is safe.
+"""The arena planner: places buffers by their lives, letting outputs lie over inputs where it is
+safe.
 
-Buffers whose lives meet must not share a byte, except a kernel's output and an input that dies there, which
-may overlap as far as the kernel's access trace allows (see `Overlap`). Best fit over several orders, then a
-seeded local search on the order; the result is reported beside a lower bound.
+Buffers whose lives meet must not share a byte, except a kernel's output and an input that dies
+there, which may overlap as far as the kernel's access trace allows (see `Overlap`). Best fit over
+several orders, then a seeded local search on the order; the result is reported beside a lower
+bound.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ from tinsmith.codegen.program import Placed
 
 ALIGNMENT = 4  # bytes, at least: kernels load activations as words where the channels allow it
 SEARCH_ROUNDS = 400
-SEARCH_PAIRS = 4_000_000  # pairs of buffers looked at: a bound on the time of networks of many layers
+SEARCH_PAIRS = (
+    4_000_000  # pairs of buffers looked at: a bound on the time of networks of many layers
+)
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,8 @@ def plan_memory(
 def lower_bound(
     lives: Sequence[Life], overlaps: Sequence[MayOverlap], alignment: int = ALIGNMENT
 ) -> int:
-    """The most bytes alive at one step, overlapping pairs counted once as far as they may overlap."""
+    """The most bytes alive at one step, overlapping pairs counted once as far as they may
+    overlap."""
     steps = {b.first for b in lives} | {b.last for b in lives}
     by_name = {b.name: b for b in lives}
     bound = 0

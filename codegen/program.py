@@ -1,7 +1,7 @@
 """The Program IR: kernel calls in order over views of one arena.
 
-A program is what a graph becomes for one instruction set: every tensor has a place, every node a kernel
-with its constants packed. `verify` proves that no byte is overwritten before its last read.
+A program is what a graph becomes for one instruction set: every tensor has a place, every node a
+kernel with its constants packed. `verify` proves that no byte is overwritten before its last read.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ C_TYPES: Mapping[DType, str] = {
 class Constant:
     """An array in flash. name is a C identifier, unique in the program; comment is one line.
 
-    align: bytes, 0 for that of the type. role: "weights" counts as weights (also biases and requantization constants); "table" as code.
+    align: bytes, 0 for that of the type. role: "weights" counts as weights (also biases and
+    requantization constants); "table" as code.
     """
 
     name: str
@@ -48,7 +49,8 @@ class Constant:
 
 @dataclass(frozen=True)
 class Pointer:
-    """A pointer argument of a kernel. source: ("in", i), ("out", i), ("scratch", 0), ("const", i)."""
+    """A pointer argument of a kernel. source: ("in", i), ("out", i), ("scratch", 0), ("const",
+    i)."""
 
     ctype: str
     name: str
@@ -59,8 +61,9 @@ class Pointer:
 class Overlap:
     """How a kernel's output may lie over one of its inputs.
 
-    The kernel works through `units` in order. read_low[u] is the lowest input byte that unit u or a later
-    one still reads; write_high[u] is one past the highest output byte written by units up to u.
+    The kernel works through `units` in order. read_low[u] is the lowest input byte that unit u or a
+    later one still reads; write_high[u] is one past the highest output byte written by units up to
+    u.
     reads_first: unit u reads all of its input before it writes anything.
     exact: the kernel works in place, at the same address, and in no other overlap.
     """
@@ -75,7 +78,8 @@ class Overlap:
         return delta == 0 if self.exact else delta <= self.max_delta()
 
     def max_delta(self) -> int:
-        """The greatest (output offset - input offset) that is safe; placing it lower is safe as well, unless `exact`."""
+        """The greatest (output offset - input offset) that is safe; placing it lower is safe as
+        well, unless `exact`."""
         if self.exact:
             return 0
         if self.reads_first:
@@ -185,7 +189,8 @@ class Program:
 
 
 def verify(program: Program) -> Program:
-    """The program itself where no step reads a byte that another has overwritten; asserts otherwise.
+    """The program itself where no step reads a byte that another has overwritten; asserts
+    otherwise.
 
     Walks the steps with the owner of every arena byte, apart from the planner's reasoning.
     """

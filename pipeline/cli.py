@@ -333,8 +333,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         errors.print(f"tinsmith: {e}", markup=False)
         sys.exit(e.exit_code)
     except KeyboardInterrupt:
-        errors.print("tinsmith: interrupted; what was finished is kept", markup=False)
+        _say_interrupted()
         sys.exit(INTERRUPTED)
+    except SystemExit as e:
+        # typer turns Ctrl-C into this exit by itself, without a word.
+        if e.code == INTERRUPTED:
+            _say_interrupted()
+        raise
     except BrokenPipeError:
         sys.exit(0)
     except OSError as e:
@@ -342,3 +347,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         errors.print(f"tinsmith: {what}", markup=False)
         sys.exit(ToolFailed.exit_code)
     sys.exit(0)
+
+
+def _say_interrupted() -> None:
+    errors.print("tinsmith: interrupted; what was finished is kept, run it again to go on")

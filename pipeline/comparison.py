@@ -226,7 +226,8 @@ def inputs_for(
     """The same samples for every graph, each in its own types, at most `count`.
 
     given: arrays [N, *shape] by the first graph's input names, or None for random ones. Integers
-    are stored values of the first graph whose inputs have their type; floats are real values. DataError where the inputs of the graphs don't belong together.
+    are stored values of the first graph whose inputs have their type; floats are real values.
+    DataError where the inputs of the graphs don't belong together.
     """
     shapes = {tuple(_plain(g.tensors[n].shape) for n in g.inputs) for g in graphs}
     if len(shapes) > 1:

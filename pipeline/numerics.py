@@ -54,7 +54,7 @@ def quantize_multiplier_int16(real: float) -> tuple[int, int]:
 
 def round_half_away(value: float) -> int:
     """C's round(): to the nearest integer, ties away from zero."""
-    return int(math.floor(abs(value) + 0.5)) * (1 if value >= 0 else -1)
+    return math.floor(abs(value) + 0.5) * (1 if value >= 0 else -1)
 
 
 def wrap_int32(x: ArrayLike) -> Int64:

@@ -1,7 +1,7 @@
 """Cheaper requantizations, proven equal to `numerics.requantize` over every reachable accumulator.
 
-Part of the requantization arithmetic beside numerics.py; nothing else computes roundings. A kernel takes
-constants from here, or falls back where there are none.
+Part of the requantization arithmetic beside numerics.py; nothing else computes roundings. A kernel
+takes constants from here, or falls back where there are none.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ SEARCH_REACH = 24  # multipliers tried on each side of the nearest one
 class Channels:
     """Requantization of a layer's channels as TFLite defines it, and where its accumulators lie.
 
-    m, shift, low, high: int64 [channels]. low..high: every value that an accumulator, bias included,
-    can take. y = clamp(requantize(acc, m, shift) + zero_point, act_min, act_max).
+    m, shift, low, high: int64 [channels]. low..high: every value that an accumulator, bias
+    included, can take. y = clamp(requantize(acc, m, shift) + zero_point, act_min, act_max).
     """
 
     m: Int64
@@ -65,7 +65,8 @@ def one_multiply(channels: Channels) -> OneMultiply:
     """For each channel an (m, c) that gives TFLite's output for every reachable accumulator.
 
     Both sides are monotone steps of acc, so they are equal where every step lies at the same acc:
-    with t the first acc whose output is at least v, t * m + c >= v * 2^32 and (t - 1) * m + c < v * 2^32.
+    with t the first acc whose output is at least v, t * m + c >= v * 2^32 and (t - 1) * m + c < v *
+    2^32.
     For a given m that is one interval for c.
     """
     v = np.arange(channels.act_min + 1, channels.act_max + 1, dtype=np.int64)
@@ -104,7 +105,8 @@ def _outwards(reach: int) -> list[int]:
 
 
 def first_reaching(channels: Channels, values: Int64) -> Int64:
-    """[channels, values]: the least reachable acc whose output is at least v, high + 1 where none is."""
+    """[channels, values]: the least reachable acc whose output is at least v, high + 1 where none
+    is."""
     low = np.repeat(channels.low[:, None], len(values), axis=1)
     high = np.repeat(channels.high[:, None] + 1, len(values), axis=1)
     while True:
@@ -165,12 +167,13 @@ def weighted_sum(
 ) -> WeightedSum | None:
     """Constants for a sum of two int8 values that give `reference` for all 65,536 pairs, or None.
 
-    reference: [256, 256] outputs for a and b from -128 up. scales: those of a and b over the output's.
+    reference: [256, 256] outputs for a and b from -128 up. scales: those of a and b over the
+    output's.
     """
     a = np.arange(INT8_LOW, INT8_HIGH + 1, dtype=np.int64)[:, None]
     b = np.arange(INT8_LOW, INT8_HIGH + 1, dtype=np.int64)[None, :]
     for shift in range(24, 11, -1):
-        near = [int(round(s * (1 << shift))) for s in scales]
+        near = [round(s * (1 << shift)) for s in scales]
         low_side = np.where(reference > act_min, reference << shift, -(1 << 62))
         high_side = np.where(reference < act_max, ((reference + 1) << shift) - 1, 1 << 62)
         for da in _outwards(3):
@@ -191,7 +194,8 @@ class ClampedMultiply:
 
     u = clamp(acc + offset, 0, reach);
     y = (((u * low + c_low) >> half) + u * high + c_high) >> right, of which the low 8 bits count.
-    Clamping first keeps all of it in 32 bits: low and high are the halves of a multiplier of 2 * half bits.
+    Clamping first keeps all of it in 32 bits: low and high are the halves of a multiplier of 2 *
+    half bits.
     """
 
     offset: Int64
@@ -204,6 +208,12 @@ class ClampedMultiply:
     half: int
 
 
+def _clamped(columns: Int64, half: int) -> ClampedMultiply:
+    """columns: [7, channels], in the order of the fields."""
+    offset, reach, low, high, c_low, c_high, right = columns
+    return ClampedMultiply(offset, reach, low, high, c_low, c_high, right, half)
+
+
 def clamped_multiply(channels: Channels) -> ClampedMultiply | None:
     """Constants of every channel with one `half`, or None. Equal by construction at every step."""
     v = np.arange(channels.act_min, channels.act_max + 1, dtype=np.int64)
@@ -212,14 +222,20 @@ def clamped_multiply(channels: Channels) -> ClampedMultiply | None:
     for half in range(16, 10, -1):
         rows = [
             _clamped_channel(
-                first[i], int(lowest[i]), int(channels.high[i]), int(channels.low[i]), channels.act_min,
-                int(channels.m[i]), int(channels.shift[i]), half,
+                first[i],
+                int(lowest[i]),
+                int(channels.high[i]),
+                int(channels.low[i]),
+                channels.act_min,
+                int(channels.m[i]),
+                int(channels.shift[i]),
+                half,
             )
             for i in range(len(channels.m))
-        ]  # fmt: skip
+        ]
         if all(r is not None for r in rows):
             columns = np.array([r for r in rows if r is not None], np.int64).reshape(-1, 7).T
-            return ClampedMultiply(*columns, half)
+            return _clamped(columns, half)
     return None
 
 
@@ -228,7 +244,8 @@ def _clamped_channel(
 ) -> tuple[int, ...] | None:
     """offset, reach, low, high, c_low, c_high, right of a channel.
 
-    first[i]: the least accumulator whose output is at least act_min + i. lowest: the output at `low`.
+    first[i]: the least accumulator whose output is at least act_min + i. lowest: the output at
+    `low`.
     """
     steps = first[lowest - act_min + 1 :]
     steps = steps[steps <= high]
@@ -246,7 +263,8 @@ def _clamped_channel(
 def _short_factor(
     u: Int64, v: Int64, m: int, shift: int, half: int
 ) -> tuple[int, int, int, int] | None:
-    """(reach, factor, c, right) so that (u' * factor + c) >> (right + half) reaches v[i] exactly at u' = u[i].
+    """(reach, factor, c, right) so that (u' * factor + c) >> (right + half) reaches v[i] exactly at
+    u' = u[i].
 
     u: steps >= 1, their greatest is the reach; all stays in 32 bits as ClampedMultiply computes it.
     """
@@ -272,9 +290,11 @@ def _short_factor(
 
 
 def mirrored_multiply(channels: Channels) -> ClampedMultiply | None:
-    """The same for the magnitude: u = min(|acc + offset|, reach), y = zero point +- the result, saturated.
+    """The same for the magnitude: u = min(|acc + offset|, reach), y = zero point +- the result,
+    saturated.
 
-    TFLite rounds away from zero on both sides, which one line over the whole range can't do. offset is 0:
+    TFLite rounds away from zero on both sides, which one line over the whole range can't do. offset
+    is 0:
     the accumulator's own sign counts. Only for the whole range of int8.
     """
     if (channels.act_min, channels.act_max) != (INT8_LOW, INT8_HIGH):
@@ -300,5 +320,5 @@ def mirrored_multiply(channels: Channels) -> ClampedMultiply | None:
             mask = (1 << half) - 1
             rows.append((0, reach, factor & mask, factor >> half, c & mask, c >> half, right))
         else:
-            return ClampedMultiply(*np.array(rows, np.int64).reshape(-1, 7).T, half)
+            return _clamped(np.array(rows, np.int64).reshape(-1, 7).T, half)
     return None

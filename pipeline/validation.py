@@ -152,7 +152,7 @@ def ask_oracles(
             skipped[name] = reason
             continue
         try:
-            feeds: dict[str | int, Array] = {**samples}
+            feeds: dict[str | int, Array] = dict(samples.items())
             outputs = oracle.run(model, feeds, stateful=bool(graph.state), isolated=True)
         except ToolFailed as e:
             skipped[name] = str(e)

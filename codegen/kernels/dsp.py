@@ -1,7 +1,8 @@
-"""Plans of the kernels for cores with dual 16-bit multiplies (Cortex-M4, M7, M33): conv2d, fully_connected.
+"""Plans of the kernels for cores with dual 16-bit multiplies (Cortex-M4, M7, M33): conv2d,
+fully_connected.
 
-Weights, biases and requantization constants of four output channels at a time form one stream of words
-that the tiles read in order; see templates/tiles.
+Weights, biases and requantization constants of four output channels at a time form one stream of
+words that the tiles read in order; see templates/tiles.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ HIGH_BYTE_BOUND = 1 << 23  # the sums of B must fit 24 bits, beside 8 of A
 class Layer:
     """A multiply-accumulate layer with its proven requantization.
 
-    constants: uint32 [channels, 3]; bias: the value that accumulators start from, int64.
+    constants: uint32 [channels, 3], or [1, 3] where all channels share them; bias: what
+    accumulators start from, int64.
     """
 
     weights: NDArray[np.int8]
@@ -38,6 +40,7 @@ class Layer:
     quick: bool
     act_min: int
     act_max: int
+    shared: bool = False
 
     @property
     def clamped(self) -> bool:
@@ -77,9 +80,45 @@ def layer(weights: NDArray[np.int8], call: OpCall, r: Requant) -> Layer:
     return Layer(weights, bias, constants, bool(quick.found.all()), r.act_min, r.act_max)
 
 
+def with_bias(own: Layer) -> NDArray[np.uint32]:
+    """(acc + bias) * m + c is acc * m + (c + bias * m): the constants with the bias in c."""
+    m = own.constants[:, 0].view(np.int32).astype(np.int64)
+    c = own.constants[:, 2].view(np.int32).astype(np.int64) << 32 | own.constants[:, 1].astype(
+        np.int64
+    )
+    c = c + own.bias * m
+    return np.stack([own.constants[:, 0], as_words(c), as_words(c >> 32)], axis=1)
+
+
+def shared_layer(own: Layer, call: OpCall, r: Requant) -> Layer:
+    """The same with one requantization for all channels, where they have one scale and a proof for
+    all at once."""
+    if np.ptp(r.multiplier) or np.ptp(r.shift):
+        return own
+    channels = channels_of(own.weights, own.bias, r)
+    whole = replace(
+        channels,
+        m=r.multiplier[:1],
+        shift=r.shift[:1],
+        low=channels.low.min(keepdims=True),
+        high=channels.high.max(keepdims=True),
+    )
+    quick = proofs.one_multiply(whole)
+    if quick.found.all():
+        parts = (quick.m, quick.c & 0xFFFFFFFF, quick.c >> 32)
+    else:
+        exact = proofs.high_multiply(whole)
+        if exact is None:
+            return own
+        parts = (exact.m, exact.offset, exact.right)
+    constants = np.stack([as_words(p) for p in parts], axis=1)
+    return replace(own, constants=constants, quick=bool(quick.found.all()), shared=True)
+
+
 @dataclass(frozen=True, eq=False)
 class Steps:
-    """The words [channels, 6 or 7] that clamp_multiply or mirrored_multiply reads, bias included."""
+    """The words [channels, 6 or 7] that clamp_multiply or mirrored_multiply reads, bias
+    included."""
 
     words: NDArray[np.uint32]
     half: int
@@ -100,8 +139,13 @@ def steps_of(weights: NDArray[np.int8], call: OpCall, r: Requant) -> Steps | Non
     if found is None:
         return None
     columns = [
-        found.offset + bias, found.reach, found.low | found.high << 16, found.c_low, found.c_high, found.right,
-    ]  # fmt: skip
+        found.offset + bias,
+        found.reach,
+        found.low | found.high << 16,
+        found.c_low,
+        found.c_high,
+        found.right,
+    ]
     if mirrored:
         columns.append(np.full(len(bias), r.output_zero_point, np.int64))
     return Steps(np.stack([as_words(c) for c in columns], axis=1), found.half, mirrored)
@@ -112,37 +156,52 @@ def as_words(values: NDArray[np.int64]) -> NDArray[np.uint32]:
 
 
 def quad_stream(layer: Layer, high: bool) -> NDArray[np.uint32]:
-    """The words that the dot tiles read: channels and taps are padded to multiples of 4 by zero weights."""
+    """The words that the dot tiles read: channels and taps are padded to multiples of 4 by zero
+    weights."""
     count, taps = layer.weights.shape
     quads, groups = -(-count // 4), -(-taps // 4)
     w = np.zeros((quads * 4, groups * 4), np.int64)
     w[:count, :taps] = layer.weights
-    bias = np.zeros(quads * 4, np.int64)
-    bias[:count] = layer.bias
-    constants = np.zeros((quads * 4, 3), np.uint32)
-    constants[:count] = layer.constants
-    w, bias = w.reshape(quads, 2, 2, groups, 2, 2), bias.reshape(quads, 2, 2)
+    w = w.reshape(quads, 2, 2, groups, 2, 2)
     a, b = w[:, :, 0], w[:, :, 1].copy()  # [quad, pair, group, tap / 2, tap % 2]
-    bias_a, bias_b = bias[:, :, 0], bias[:, :, 1]
     if high:
         b -= a < 0
-        bias_b = bias_a + 256 * bias_b
     assert b.min(initial=0) >= -128
     # bytes of a word: A k, B k, A k + 2, B k + 2 for k = 0, 1
     lanes = np.stack([a, b], axis=-1)  # [quad, pair, group, tap / 2, tap % 2, channel]
     packed = lanes.transpose(0, 2, 4, 1, 3, 5).astype(np.int8)
     body = np.ascontiguousarray(packed).view(np.uint8).reshape(quads, -1)
-    first = as_words(np.stack([bias_a, bias_b], axis=-1).reshape(quads, 4))
-    tail = [constants.reshape(quads, 12)]
-    if layer.clamped:
-        bounds = as_words(np.array([layer.act_min, layer.act_max], np.int64))
-        tail.append(np.tile(bounds, (quads, 1)))
-    return np.concatenate([first, body.view("<u4"), *tail], axis=1).reshape(-1)
+    parts = [body.view("<u4")]
+    if not in_constants(layer):
+        bias = np.zeros(quads * 4, np.int64)
+        bias[:count] = layer.bias
+        bias = bias.reshape(quads, 2, 2)
+        if high:
+            bias[:, :, 1] = bias[:, :, 0] + 256 * bias[:, :, 1]
+        parts.insert(0, as_words(bias.reshape(quads, 4)))
+    bounds = as_words(
+        np.array([[layer.act_min, layer.act_max]] if layer.clamped else [[]], np.int64)
+    )
+    if layer.shared:
+        head = np.concatenate([layer.constants, bounds], axis=1)
+        return np.concatenate([head.reshape(-1), np.concatenate(parts, axis=1).reshape(-1)])
+    constants = np.zeros((quads * 4, 3), np.uint32)
+    constants[:count] = with_bias(layer) if in_constants(layer) else layer.constants
+    parts += [constants.reshape(quads, 12), np.repeat(bounds, quads, axis=0)]
+    stream: NDArray[np.uint32] = np.concatenate(parts, axis=1).reshape(-1)
+    return stream
+
+
+def in_constants(layer: Layer) -> bool:
+    """Whether the bias is part of the constants, so that sums start from 0."""
+    return layer.quick and not layer.shared
 
 
 def high_byte(layer: Layer) -> bool:
-    """Whether odd channels may ride on the upper byte of even ones. Only the whole sum matters: parts wrap."""
-    low, high = proofs.reachable(layer.weights, layer.bias)
+    """Whether odd channels may ride on the upper byte of even ones. Only the whole sum matters:
+    parts wrap."""
+    bias = np.zeros_like(layer.bias) if in_constants(layer) else layer.bias
+    low, high = proofs.reachable(layer.weights, bias)
     fits = np.maximum(np.abs(low), np.abs(high))[1::2].max(initial=0) < HIGH_BYTE_BOUND
     return bool(layer.weights[1::2].min(initial=0) >= -127) and bool(fits)
 
@@ -160,12 +219,15 @@ def dot_fields(
     words = quad_stream(layer, high)
     quads = -(-channels // 4)
     fixed: dict[str, object] = {
-        "tile": dot_name(pixels, high, layer.quick, layer.clamped), "rest": channels % 4, "whole": channels >= 4,
-    }  # fmt: skip
+        "tile": dot_name(pixels, high, layer.quick, layer.clamped, layer.shared),
+        "rest": channels % 4,
+        "whole": channels >= 4,
+    }
     shape = {
-        "taps": -(-taps // 4) * 4, "quads": channels // 4,
+        "taps": -(-taps // 4) * 4,
+        "quads": channels // 4,
         "rest_words": len(words) // quads * (channels // 4),
-    }  # fmt: skip
+    }
     return fixed, shape, words
 
 
@@ -195,17 +257,24 @@ def conv2d_plan(call: OpCall) -> KernelPlan:
     shape |= {"pixels": images * oh * ow, "x_zero": requant.input_zero_point}
     border = requant.input_zero_point & 0xFFFF
     fixed |= {
-        "pointwise": pointwise, "by_words": by_words, "padded": any(a.pads),
-        "dilated": a.dilation[1] != 1, "zero_pair": f"0x{border << 16 | border:08x}u",
-        "odd_taps": taps % 4, "batch": images > 1,
-    }  # fmt: skip
+        "pointwise": pointwise,
+        "by_words": by_words,
+        "padded": any(a.pads),
+        "dilated": a.dilation[1] != 1,
+        "zero_pair": f"0x{border << 16 | border:08x}u",
+        "odd_taps": taps % 4,
+        "batch": images > 1,
+    }
     column_bytes = 4 * int(shape["taps"])
     scratch = column_bytes if by_words else column_bytes + int(shape["taps"])
     return KernelPlan(
-        fixed, shape, (*MAC_POINTERS, STREAM_POINTER, COLUMN_POINTER),
-        (stream_constant(call, words, LAYOUT),), scratch,
+        fixed,
+        shape,
+        (*MAC_POINTERS, STREAM_POINTER, COLUMN_POINTER),
+        (stream_constant(call, words, LAYOUT),),
+        scratch,
         {0: in_pairs(window_overlap(call, reads_first=True))},
-    )  # fmt: skip
+    )
 
 
 def in_pairs(single: Overlap) -> Overlap:
@@ -221,12 +290,15 @@ def fully_connected_when(call: OpCall) -> bool:
 
 
 def fully_connected_plan(call: OpCall) -> KernelPlan:
-    """One row is read as it lies; several go through a column two at a time, as a 1x1 convolution does."""
+    """One row is read as it lies; several go through a column two at a time, as a 1x1 convolution
+    does."""
     w = call.input(1).value()
     outputs, inputs = w.shape
     own = layer(w, call, fully_connected.requant(call))
     rows = call.input(0).size // inputs
     if rows == 1 and inputs % 4 == 0:
+        if outputs % 4 == 0:
+            own = shared_layer(own, call, fully_connected.requant(call))
         fixed, shape, words = dot_fields(1, inputs, outputs, own)
         constants = (stream_constant(call, words, LAYOUT),)
         return KernelPlan(fixed, shape, (*MAC_POINTERS, STREAM_POINTER), constants)
@@ -237,9 +309,13 @@ def fully_connected_plan(call: OpCall) -> KernelPlan:
     n = np.arange(rows, dtype=np.int64)
     overlap = in_pairs(Overlap(n * inputs, (n + 1) * outputs, True))
     return KernelPlan(
-        fixed, shape, (*MAC_POINTERS, STREAM_POINTER, COLUMN_POINTER),
-        (stream_constant(call, words, LAYOUT),), scratch, {0: overlap},
-    )  # fmt: skip
+        fixed,
+        shape,
+        (*MAC_POINTERS, STREAM_POINTER, COLUMN_POINTER),
+        (stream_constant(call, words, LAYOUT),),
+        scratch,
+        {0: overlap},
+    )
 
 
 def is_row(call: OpCall) -> bool:

@@ -14,6 +14,7 @@ from tinsmith.codegen.kernels.dsp import (
     is_provable,
     layer,
     stream_constant,
+    with_bias,
 )
 from tinsmith.codegen.kernels.kernel import is_int8
 from tinsmith.codegen.kernels.mac import MAC_POINTERS, window_fields
@@ -59,18 +60,9 @@ def window_stream(own: Layer) -> NDArray[np.uint32]:
     return np.concatenate(parts, axis=1).reshape(-1)
 
 
-def with_bias(own: Layer) -> NDArray[np.uint32]:
-    """(acc + bias) * m + c is acc * m + (c + bias * m): the constants with the bias in c."""
-    m = own.constants[:, 0].view(np.int32).astype(np.int64)
-    c = own.constants[:, 2].view(np.int32).astype(np.int64) << 32 | own.constants[:, 1].astype(
-        np.int64
-    )
-    c = c + own.bias * m
-    return np.stack([own.constants[:, 0], as_words(c), as_words(c >> 32)], axis=1)
-
-
 def window_overlap_rows(call: OpCall, rows: int) -> Overlap:
-    """A unit is `rows` output rows, all channels: each group of four reads its input, then writes."""
+    """A unit is `rows` output rows, all channels: each group of four reads its input, then
+    writes."""
     n, ih, iw, c = call.input(0).shape
     _, oh, ow, _ = call.output.shape
     first = np.arange(0, oh, rows)
@@ -83,7 +75,8 @@ def window_overlap_rows(call: OpCall, rows: int) -> Overlap:
 
 
 def strip_width(out_w: int, stride: int) -> int:
-    """How many outputs of a row go through the line at once: all, or a part that keeps the line short."""
+    """How many outputs of a row go through the line at once: all, or a part that keeps the line
+    short."""
     parts = [w for w in range(1, out_w + 1) if out_w % w == 0]
     fitting = [w for w in parts if 32 * ((w - 1) * stride + 3) <= MOST_LINE_BYTES]
     return max(fitting) if fitting and max(fitting) > 3 else out_w
@@ -118,23 +111,37 @@ def window_plan(call: OpCall) -> KernelPlan:
     left = min(call.attrs.pads[2], columns)
     inside = max(min(call.input(0).shape[2], columns - left), 0)
     shape |= {
-        "images": call.input(0).shape[0], "columns": columns, "left": left, "strip_w": strip,
-        "inside": inside, "right": columns - left - inside,
+        "images": call.input(0).shape[0],
+        "columns": columns,
+        "left": left,
+        "strip_w": strip,
+        "inside": inside,
+        "right": columns - left - inside,
         "words_per_four": 4 * len(words) // channels,
-    }  # fmt: skip
+    }
     overlap = window_overlap_rows(call, rows)
     if same:
         overlap = replace(overlap, exact=True)
     border = requant.input_zero_point & 0xFFFF
     fixed = {
-        "tile": rows_name(rows, own.quick, own.clamped), "rows": rows,
+        "tile": rows_name(rows, own.quick, own.clamped),
+        "rows": rows,
         "zero_pair": f"0x{border << 16 | border:08x}u",
         "zero_word": f"0x{(requant.input_zero_point & 0xFF) * 0x01010101:08x}u",
-        "padded": any(call.attrs.pads), "batch": call.input(0).shape[0] > 1, "in_place": same,
+        "padded": any(call.attrs.pads),
+        "batch": call.input(0).shape[0] > 1,
+        "in_place": same,
         "strips": strip < call.output.shape[2],
-    }  # fmt: skip
+    }
     return KernelPlan(
-        fixed, shape, (*MAC_POINTERS, STREAM_POINTER, LINE_POINTER),
-        (stream_constant(call, words, "row pairs of weights and requantization, channel by channel"),),
-        4 * columns * 8 + (4 * call.input(0).shape[2] if same else 0), {0: overlap},
-    )  # fmt: skip
+        fixed,
+        shape,
+        (*MAC_POINTERS, STREAM_POINTER, LINE_POINTER),
+        (
+            stream_constant(
+                call, words, "row pairs of weights and requantization, channel by channel"
+            ),
+        ),
+        4 * columns * 8 + (4 * call.input(0).shape[2] if same else 0),
+        {0: overlap},
+    )

@@ -1,4 +1,5 @@
-"""Plans of the kernels that work element by element: add, tables of a single input, softmax, borders."""
+"""Plans of the kernels that work element by element: add, tables of a single input, softmax,
+borders."""
 
 from __future__ import annotations
 
@@ -23,12 +24,19 @@ def add_plan(call: OpCall) -> KernelPlan:
     k = add.constants(call)
     shape = {
         "size": call.output.size,
-        "a_zero": k.zero_points[0], "a_m": k.multipliers[0].m, "a_shift": -k.multipliers[0].shift,
-        "b_zero": k.zero_points[1], "b_m": k.multipliers[1].m, "b_shift": -k.multipliers[1].shift,
-        "y_m": k.output.m, "y_shift": -k.output.shift if k.output.shift <= 0 else k.output.shift,
-        "y_zero": k.output_zero_point, "y_min": k.act_min, "y_max": k.act_max,
+        "a_zero": k.zero_points[0],
+        "a_m": k.multipliers[0].m,
+        "a_shift": -k.multipliers[0].shift,
+        "b_zero": k.zero_points[1],
+        "b_m": k.multipliers[1].m,
+        "b_shift": -k.multipliers[1].shift,
+        "y_m": k.output.m,
+        "y_shift": -k.output.shift if k.output.shift <= 0 else k.output.shift,
+        "y_zero": k.output_zero_point,
+        "y_min": k.act_min,
+        "y_max": k.act_max,
         "left": k.left_shift,
-    }  # fmt: skip
+    }
     whole = [i for i in (0, 1) if call.input(i).size == call.output.size]
     fixed = {"right_only": k.output.shift <= 0, "steps": broadcast_steps(call)}
     pointers, constants = operands(call, ("a", "b"))
@@ -63,7 +71,8 @@ def operands(
 
 
 def broadcast_steps(call: OpCall) -> tuple[tuple[int, int, int], ...] | None:
-    """(extent, stride of a, stride of b) of each axis, merged where possible; None for equal shapes."""
+    """(extent, stride of a, stride of b) of each axis, merged where possible; None for equal
+    shapes."""
     a, b, y = call.input(0).shape, call.input(1).shape, call.output.shape
     if a == b:
         return None
@@ -195,7 +204,7 @@ def requantize_plan(call: OpCall) -> KernelPlan:
             "shift": -m.shift if right_only else m.shift,
             "y_min": int(info.min),
             "y_max": int(info.max),
-        },  # fmt: skip
+        },
         (
             Pointer(f"const {C_TYPES[x.dtype]}", "x", ("in", 0)),
             Pointer(C_TYPES[y.dtype], "y", ("out", 0)),

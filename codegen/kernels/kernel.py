@@ -30,4 +30,3 @@ class Kernel:
     template: str
     plan: Callable[[OpCall], KernelPlan]
     when: Callable[[OpCall], bool] = is_int8
-

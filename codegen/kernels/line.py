@@ -1,4 +1,5 @@
-"""Plans of the C kernels for cores without dual multiplies: depthwise 3x3 from a line, dense by fours."""
+"""Plans of the C kernels for cores without dual multiplies: depthwise 3x3 from a line, dense by
+fours."""
 
 from __future__ import annotations
 

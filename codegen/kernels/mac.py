@@ -1,4 +1,5 @@
-"""Plans of the plain C kernels that multiply and accumulate: conv2d, depthwise_conv2d, fully_connected."""
+"""Plans of the plain C kernels that multiply and accumulate: conv2d, depthwise_conv2d,
+fully_connected."""
 
 from __future__ import annotations
 
@@ -69,17 +70,29 @@ def window_fields(call: OpCall, kernel: tuple[int, int]) -> dict[str, int]:
     a = call.attrs
     dilation = getattr(a, "dilation", (1, 1))
     return {
-        "in_h": ih, "in_w": iw, "in_c": ic, "out_h": oh, "out_w": ow, "out_c": oc,
-        "kernel_h": kernel[0], "kernel_w": kernel[1], "stride_h": a.stride[0], "stride_w": a.stride[1],
-        "dilation_h": dilation[0], "dilation_w": dilation[1], "pad_top": a.pads[0], "pad_left": a.pads[2],
-    }  # fmt: skip
+        "in_h": ih,
+        "in_w": iw,
+        "in_c": ic,
+        "out_h": oh,
+        "out_w": ow,
+        "out_c": oc,
+        "kernel_h": kernel[0],
+        "kernel_w": kernel[1],
+        "stride_h": a.stride[0],
+        "stride_w": a.stride[1],
+        "dilation_h": dilation[0],
+        "dilation_w": dilation[1],
+        "pad_top": a.pads[0],
+        "pad_left": a.pads[2],
+    }
 
 
 def window_overlap(call: OpCall, *, reads_first: bool) -> Overlap:
-    """The access trace of a kernel that makes output pixels in order, each from its window of the input.
+    """The access trace of a kernel that makes output pixels in order, each from its window of the
+    input.
 
-    The lowest byte that pixel (oy, ox) reads is that of its window's first row and column inside the
-    image. n counts images one after another.
+    The lowest byte that pixel (oy, ox) reads is that of its window's first row and column inside
+    the image. n counts images one after another.
     """
     n, ih, iw, ic = call.input(0).shape
     _, oh, ow, oc = call.output.shape
@@ -131,14 +144,24 @@ def conv2d_plan(call: OpCall) -> KernelPlan:
     images, ih, iw, _ = call.input(0).shape
     fields = window_fields(call, (kh, kw)) | dict(parts.shape)
     fields |= {
-        "group_in_c": ic, "groups": groups, "group_out_c": oc // groups, "taps": kh * kw * ic,
-        "x_zero": requant.input_zero_point, "images": images,
-    }  # fmt: skip
+        "group_in_c": ic,
+        "groups": groups,
+        "group_out_c": oc // groups,
+        "taps": kh * kw * ic,
+        "x_zero": requant.input_zero_point,
+        "images": images,
+    }
     fixed = {
-        **parts.fixed, **rows_fixed(oc // groups), "grouped": groups > 1, "pointwise": pointwise,
-        "dense": pointwise and call.output.shape[1:3] == (ih, iw), "batch": images > 1,
-        "padded": any(a.pads), "dilated": a.dilation[1] != 1, "by_words": call.input(0).shape[3] % 4 == 0,
-    }  # fmt: skip
+        **parts.fixed,
+        **rows_fixed(oc // groups),
+        "grouped": groups > 1,
+        "pointwise": pointwise,
+        "dense": pointwise and call.output.shape[1:3] == (ih, iw),
+        "batch": images > 1,
+        "padded": any(a.pads),
+        "dilated": a.dilation[1] != 1,
+        "by_words": call.input(0).shape[3] % 4 == 0,
+    }
     pointers = (*MAC_POINTERS, WEIGHTS_POINTER, *parts.pointers)
     return KernelPlan(
         fixed,
@@ -161,14 +184,21 @@ def depthwise_plan(call: OpCall) -> KernelPlan:
     parts = requant_parts(call, mac_constants(w.reshape(kh * kw, oc).T, bias_of(call), requant))
     fields = window_fields(call, (kh, kw)) | dict(parts.shape)
     fields |= {
-        "depth": oc // ic, "x_zero": requant.input_zero_point, "images": images,
-        "span_h": (kh - 1) * a.dilation[0] + 1, "span_w": (kw - 1) * a.dilation[1] + 1,
-    }  # fmt: skip
+        "depth": oc // ic,
+        "x_zero": requant.input_zero_point,
+        "images": images,
+        "span_h": (kh - 1) * a.dilation[0] + 1,
+        "span_w": (kw - 1) * a.dilation[1] + 1,
+    }
     padded = any(a.pads)
     fixed = {
-        **parts.fixed, "padded": padded, "deep": oc != ic, "batch": images > 1,
-        "dilated": a.dilation[1] != 1, "by_words": call.input(0).shape[3] % 4 == 0,
-    }  # fmt: skip
+        **parts.fixed,
+        "padded": padded,
+        "deep": oc != ic,
+        "batch": images > 1,
+        "dilated": a.dilation[1] != 1,
+        "by_words": call.input(0).shape[3] % 4 == 0,
+    }
     pointers = (*MAC_POINTERS, WEIGHTS_POINTER, *parts.pointers)
     return KernelPlan(
         fixed,

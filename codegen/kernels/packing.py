@@ -1,4 +1,5 @@
-"""Constants as kernels want them: names, folded biases, requantization arrays. No scale arithmetic."""
+"""Constants as kernels want them: names, folded biases, requantization arrays. No scale
+arithmetic."""
 
 from __future__ import annotations
 

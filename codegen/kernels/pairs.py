@@ -1,8 +1,8 @@
 """Plans of the kernels that put two pixels into one multiply, for cores without dual multiplies.
 
-x0 + (x1 << 16) times a weight is both products at once, and sums of them stay exact in both halves as long
-as the magnitudes of the weights add up to 255 at most. The taps are dealt into groups of one length for
-which that holds in every channel; `place` is where a tap goes.
+x0 + (x1 << 16) times a weight is both products at once, and sums of them stay exact in both halves
+as long as the magnitudes of the weights add up to 255 at most. The taps are dealt into groups of
+one length for which that holds in every channel; `place` is where a tap goes.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ COLUMN_POINTER = Pointer("uint32_t", "column", ("scratch", 0))
 def deal(weights: NDArray[np.int8], cost: Callable[[int], float]) -> tuple[int, NDArray[np.int64]]:
     """(group length, place of each tap) so that no channel's group sums exceed GROUP_SUM.
 
-    weights: [channels, taps]. cost: of a group length; the cheapest that can be dealt is taken. Heavy taps
-    go first, each to the group that stays lightest by it.
+    weights: [channels, taps]. cost: of a group length; the cheapest that can be dealt is taken.
+    Heavy taps go first, each to the group that stays lightest by it.
     """
     a = np.abs(weights.astype(np.int64))
     taps = a.shape[1]
@@ -118,7 +118,9 @@ def two_stream(own: Layer, group: int, place: NDArray[np.int64]) -> NDArray[np.u
         bounds = as_words(np.array([[own.act_min, own.act_max]], np.int64))
         constants = np.concatenate([constants, np.repeat(bounds, twos * 2, axis=0)], axis=1)
     words = np.ascontiguousarray(body).view("<u4")
-    return np.concatenate([first, words, constants.reshape(twos, -1)], axis=1).reshape(-1)
+    parts = [first, words, constants.reshape(twos, -1)]
+    stream: NDArray[np.uint32] = np.concatenate(parts, axis=1).reshape(-1)
+    return stream
 
 
 def in_units(single: Overlap, pixels: int) -> Overlap:
@@ -138,11 +140,15 @@ def pairs_parts(
     words = two_stream(own, group, place)
     twos, padded = -(-channels // 2), -(-taps // group) * group
     fixed: dict[str, object] = {
-        "tile": pairs_name(group, 1 + (padded // group + 1) % 2, own.quick, own.clamped), "rest": channels % 2, "whole": channels >= 2,
-    }  # fmt: skip
+        "tile": pairs_name(group, 1 + (padded // group + 1) % 2, own.quick, own.clamped),
+        "rest": channels % 2,
+        "whole": channels >= 2,
+    }
     shape = {
-        "taps": padded, "twos": channels // 2, "rest_words": len(words) // twos * (channels // 2),
-    }  # fmt: skip
+        "taps": padded,
+        "twos": channels // 2,
+        "rest_words": len(words) // twos * (channels // 2),
+    }
     name, label = f"{c_identifier(call.name)}_place", c_comment(call.name)
     table = Constant(
         name, "uint16_t", (2 * place).astype(np.uint16), f"{label}: places of the taps"
@@ -212,13 +218,19 @@ def _conv2d_plan(
     shape |= {"pixels": images * oh * ow, "x_zero": requant.input_zero_point}
     fixed |= {
         "pointwise": (kh, kw) == (1, 1) and a.stride == (1, 1) and not any(a.pads),
-        "padded": any(a.pads), "dilated": a.dilation[1] != 1, "batch": images > 1,
+        "padded": any(a.pads),
+        "dilated": a.dilation[1] != 1,
+        "batch": images > 1,
         "unit": unit,
-    }  # fmt: skip
+    }
     return KernelPlan(
-        fixed, shape, (*MAC_POINTERS, STREAM_POINTER, PLACE_POINTER, COLUMN_POINTER), constants, scratch,
+        fixed,
+        shape,
+        (*MAC_POINTERS, STREAM_POINTER, PLACE_POINTER, COLUMN_POINTER),
+        constants,
+        scratch,
         {0: in_units(window_overlap(call, reads_first=True), unit)},
-    )  # fmt: skip
+    )
 
 
 def rows_pairs_plan(call: OpCall) -> KernelPlan:
@@ -233,9 +245,13 @@ def rows_pairs_plan(call: OpCall) -> KernelPlan:
     n = np.arange(rows, dtype=np.int64)
     overlap = in_units(Overlap(n * inputs, (n + 1) * outputs, True), PIXELS)
     return KernelPlan(
-        fixed, shape, (*MAC_POINTERS, STREAM_POINTER, PLACE_POINTER, COLUMN_POINTER), constants, scratch,
+        fixed,
+        shape,
+        (*MAC_POINTERS, STREAM_POINTER, PLACE_POINTER, COLUMN_POINTER),
+        constants,
+        scratch,
         {0: overlap},
-    )  # fmt: skip
+    )
 
 
 def has_rows(call: OpCall) -> bool:

@@ -1,4 +1,5 @@
-"""Plans of the kernels that work along an axis: sums, extremes, their places, norms, log softmax."""
+"""Plans of the kernels that work along an axis: sums, extremes, their places, norms, log
+softmax."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ Walk = tuple[tuple[int, int], ...]
 
 
 def reduction_walks(call: OpCall) -> tuple[Walk, Walk]:
-    """(extent, stride) of the loops over the axes that are kept, and over those that are reduced."""
+    """(extent, stride) of the loops over the axes that are kept, and over those that are
+    reduced."""
     shape = call.input(0).shape
     strides = [int(np.prod(shape[i + 1 :], dtype=np.int64)) for i in range(len(shape))]
     axes = list(zip(shape, strides, strict=True))

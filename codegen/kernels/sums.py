@@ -44,6 +44,11 @@ def weighted_plan(call: OpCall) -> KernelPlan:
     pointers, constants = operands(call, ("a", "b"))
     overlap = {i: in_order(size, size, size) for i in (0, 1)}
     shape = {
-        "size": size, "ma": found.ma, "mb": found.mb, "c": found.c, "y_min": k.act_min, "y_max": k.act_max,
-    }  # fmt: skip
+        "size": size,
+        "ma": found.ma,
+        "mb": found.mb,
+        "c": found.c,
+        "y_min": k.act_min,
+        "y_max": k.act_max,
+    }
     return KernelPlan({"shift": found.shift}, shape, pointers, constants, 0, overlap)

@@ -1,4 +1,5 @@
-"""The whole-loop functions that kernels call: a table, from which the emitter prints those in use."""
+"""The whole-loop functions that kernels call: a table, from which the emitter prints those in
+use."""
 
 from __future__ import annotations
 
@@ -23,9 +24,16 @@ def _suffix(quick: bool, clamped: bool) -> str:
     return f"{'quick' if quick else 'exact'}{'_clamped' if clamped else ''}"
 
 
-def dot_name(pixels: int, high: bool, quick: bool, clamped: bool) -> str:
-    """The tile of 4 output channels by 1 or 2 pixels."""
-    return f"dot_4x{pixels}_{'high' if high else 'wide'}_{_suffix(quick, clamped)}"
+def dot_name(pixels: int, high: bool, quick: bool, clamped: bool, shared: bool = False) -> str:
+    """The tile of 4 output channels by 1 or 2 pixels; shared: all channels are requantized
+    alike."""
+    width, end = "high" if high else "wide", "_shared" if shared else ""
+    return f"dot_4x{pixels}_{width}_{_suffix(quick, clamped)}{end}"
+
+
+def winograd_name(pairs: int, once: bool) -> str:
+    """The products of 4 output channels by 2 tiles, `pairs` of input channels a round."""
+    return f"winograd_4x2_{'of' if once else 'rounds_of'}_{2 * pairs}"
 
 
 def rows_name(rows: int, quick: bool, clamped: bool) -> str:
@@ -39,7 +47,8 @@ def pairs_name(group: int, rounds: int, quick: bool, clamped: bool) -> str:
 
 
 def octets_name(group: int, half: int, mirrored: bool) -> str:
-    """The tile of 1 output channel by 8 pixels, two in one multiply, for cores of 16-bit instructions."""
+    """The tile of 1 output channel by 8 pixels, two in one multiply, for cores of 16-bit
+    instructions."""
     return f"octets_1x8_groups_of_{group}_half_{half}{'_mirrored' if mirrored else ''}"
 
 
@@ -60,46 +69,79 @@ LONGEST_GROUP = 16
 TILES: tuple[Tile, ...] = (
     *(
         Tile(
-            dot_name(pixels, high, quick, clamped), "tiles/dot.c.j2",
-            {"pixels": pixels, "high": high, "quick": quick, "clamped": clamped},
+            dot_name(pixels, high, quick, clamped, shared),
+            "tiles/dot.c.j2",
+            {"pixels": pixels, "high": high, "quick": quick, "clamped": clamped, "shared": shared},
         )
-        for pixels in (1, 2) for high in _BOOLS for quick in _BOOLS for clamped in _BOOLS
+        for pixels, shared in ((1, False), (1, True), (2, False))
+        for high in _BOOLS
+        for quick in _BOOLS
+        for clamped in _BOOLS
     ),
     *(
         Tile(
-            rows_name(rows, quick, clamped), "tiles/window.c.j2",
+            rows_name(rows, quick, clamped),
+            "tiles/window.c.j2",
             {"rows": rows, "quick": quick, "clamped": clamped},
         )
-        for rows in (1, 2) for quick in _BOOLS for clamped in _BOOLS
+        for rows in (1, 2)
+        for quick in _BOOLS
+        for clamped in _BOOLS
     ),
     *(
         Tile(
-            pairs_name(group, rounds, quick, clamped), "tiles/pairs.c.j2",
-            {"group": group, "rounds": rounds, "quick": quick, "clamped": clamped}, "__thumb2__",
+            pairs_name(group, rounds, quick, clamped),
+            "tiles/pairs.c.j2",
+            {"group": group, "rounds": rounds, "quick": quick, "clamped": clamped},
+            "__thumb2__",
         )
-        for group in range(1, LONGEST_GROUP + 1) for rounds in (1, 2) for quick in _BOOLS for clamped in _BOOLS
+        for group in range(1, LONGEST_GROUP + 1)
+        for rounds in (1, 2)
+        for quick in _BOOLS
+        for clamped in _BOOLS
     ),
     *(
         Tile(
-            octets_name(group, half, mirrored), "tiles/octets.c.j2",
-            {"group": group, "half": half, "mirrored": mirrored}, "__ARM_ARCH_6M__",
+            octets_name(group, half, mirrored),
+            "tiles/octets.c.j2",
+            {"group": group, "half": half, "mirrored": mirrored},
+            "__ARM_ARCH_6M__",
         )
-        for group in range(1, LONGEST_GROUP + 1) for half in range(11, 17) for mirrored in _BOOLS
+        for group in range(1, LONGEST_GROUP + 1)
+        for half in range(11, 17)
+        for mirrored in _BOOLS
     ),
     *(
         Tile(
-            row_name(stride, by, 0, clamped), "tiles/row.c.j2",
-            {"stride": stride, "by": by, "half": 0, "clamped": clamped}, "__thumb2__",
+            row_name(stride, by, 0, clamped),
+            "tiles/row.c.j2",
+            {"stride": stride, "by": by, "half": 0, "clamped": clamped},
+            "__thumb2__",
         )
-        for stride in (1, 2, 3) for by in ("quick", "exact") for clamped in _BOOLS
+        for stride in (1, 2, 3)
+        for by in ("quick", "exact")
+        for clamped in _BOOLS
     ),
     *(
         Tile(
-            row_name(stride, by, half, False), "tiles/row.c.j2",
-            {"stride": stride, "by": by, "half": half, "clamped": False}, "__ARM_ARCH_6M__",
+            row_name(stride, by, half, False),
+            "tiles/row.c.j2",
+            {"stride": stride, "by": by, "half": half, "clamped": False},
+            "__ARM_ARCH_6M__",
         )
-        for stride in (1, 2, 3) for by in ("steps", "mirrored") for half in range(11, 17)
+        for stride in (1, 2, 3)
+        for by in ("steps", "mirrored")
+        for half in range(11, 17)
+    ),
+    *(
+        Tile(
+            winograd_name(pairs, once),
+            "tiles/winograd.c.j2",
+            {"pairs": pairs, "once": once},
+        )
+        for pairs in (2, 4, 8)
+        for once in _BOOLS
     ),
     Tile(sums_name(False), "tiles/sums.c.j2", {"short": False}, "__thumb2__"),
     Tile(sums_name(True), "tiles/sums.c.j2", {"short": True}, "__ARM_ARCH_6M__"),
-)  # fmt: skip
+)

@@ -1,13 +1,13 @@
 """Channels that are the same value whatever the input, or that nobody needs, are taken out; exact.
 
 A channel whose weights are all zero, or whose sums never leave one step of the requantization, is a
-constant: it goes into the biases of the convolutions that read it. What then feeds only channels that are
-gone goes as well.
+constant: it goes into the biases of the convolutions that read it. What then feeds only channels
+that are gone goes as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -102,12 +102,12 @@ def _keeps_channels(call: OpCall) -> bool:
 
 
 def _requant(call: OpCall) -> Requant:
-    rule = {
-        "conv2d": conv2d,
-        "depthwise_conv2d": depthwise_conv2d,
-        "fully_connected": fully_connected,
+    rules: dict[str, Callable[[OpCall], Requant]] = {
+        "conv2d": conv2d.requant,
+        "depthwise_conv2d": depthwise_conv2d.requant,
+        "fully_connected": fully_connected.requant,
     }
-    return rule[call.op].requant(call)
+    return rules[call.op](call)
 
 
 def _bias(call: OpCall, channels: int) -> NDArray[np.int64]:
@@ -128,7 +128,8 @@ def _range_constants(call: OpCall, low: NDArray[np.int64], high: NDArray[np.int6
 
 
 def _product_constants(call: OpCall, x: Constant | None) -> Constant:
-    """The range of each sum: known inputs count with their value, and with the border's where there is one."""
+    """The range of each sum: known inputs count with their value, and with the border's where there
+    is one."""
     w = call.input(1).value().astype(np.int64)
     taps = w.reshape(len(w), -1, w.shape[-1])
     zero = call.input(0).zero_point
@@ -172,7 +173,8 @@ def _by_running(call: OpCall, x: Constant) -> Constant:
 def _absorbed(call: OpCall, x: Constant) -> Mask:
     """The input channels that go into the biases of a product: borders must not tell them apart."""
     if any(getattr(call.attrs, "pads", ())):
-        return x.fixed & (x.value == call.input(0).zero_point)
+        silent: Mask = x.fixed & (x.value == call.input(0).zero_point)
+        return silent
     return x.fixed
 
 
@@ -242,7 +244,7 @@ def _slimmer(
     fewer_out = outs is not None and not outs.all()
     if not fewer_in and not fewer_out:
         return node
-    if fewer_out:
+    if outs is not None and fewer_out:
         t = graph.tensors[out]
         tensors[out] = replace(t, shape=(*t.shape[:-1], int(outs.sum())))
     if not node.op.endswith(("conv2d", "fully_connected")):
@@ -253,7 +255,7 @@ def _slimmer(
     axis = 3 if node.op == "depthwise_conv2d" else 0
     w = call.input(1)
     data, bias = w.value(), _bias(call, w.shape[axis])
-    if fewer_in and axis == 0:
+    if ins is not None and fewer_in and axis == 0:
         gone = ~ins & known[name].fixed if name in known else np.zeros(len(ins), np.bool_)
         shift = (
             np.where(gone, known[name].value - call.input(0).zero_point, 0) if name in known else 0
@@ -261,7 +263,7 @@ def _slimmer(
         bias = bias + (data.astype(np.int64) * shift).reshape(len(data), -1).sum(axis=1)
         data = data[..., ins]
     quant = w.quant
-    if fewer_out:
+    if outs is not None and fewer_out:
         data, bias = np.compress(outs, data, axis=axis), bias[outs]
         quant = _slice_quant(quant, outs)
     weights = replace(
@@ -274,7 +276,7 @@ def _slimmer(
         if np.abs(bias).max(initial=0) >= INT32_LIMIT:
             return None
         bias_quant = None if old_bias is None else old_bias.quant
-        if fewer_out:
+        if outs is not None and fewer_out:
             bias_quant = _slice_quant(bias_quant, outs)
         stored = bias.astype(np.int32)
         tensors[f"{out}/bias"] = Tensor(

@@ -1,4 +1,5 @@
-"""The kernels for dual multiplies at their edges: on emulated cores, and by their C models on the host."""
+"""The kernels for dual multiplies at their edges: on emulated cores, and by their C models on the
+host."""
 
 from __future__ import annotations
 
@@ -6,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from cases import CASES
 from support.devices import differences
 from support.kernel_edges import check, edge_parts
 from support.merge import merge
 from support.nets import random_samples
-
 from tinsmith.codegen.lower import lower
 from tinsmith.pipeline.graph import Graph
 from tinsmith.targets.cores import CORES_BY_NAME
@@ -29,8 +30,8 @@ def test_the_edge_cases_take_the_kernels_for_dual_multiplies(edge_graphs: list[G
     isa = CORES_BY_NAME["cortex-m4"].isa
     steps = [s for graph in edge_graphs for s in lower(graph, "net", isa).steps]
     used = [s.kernel for s in steps]
-    assert used.count("conv2d_dsp") > 100
-    assert used.count("depthwise_window_dsp") > 50
+    assert used.count("conv2d_dsp") > 80
+    assert used.count("depthwise_window_dsp") > 40
     tiles = {s.plan.fixed["tile"] for s in steps if "tile" in s.plan.fixed}
     assert {"window_3x3_1_quick", "window_3x3_2_quick", "dot_4x2_high_quick"} < tiles
     assert {"window_3x3_1_exact", "window_3x3_2_exact", "dot_4x2_high_exact"} < tiles

@@ -60,10 +60,11 @@ RELU, NONE = Activation.RELU, Activation.NONE
 
 
 def edges(rng: np.random.Generator) -> list[Graph]:
-    """Every remainder of channels, taps and pixels; strides, strips, borders and extreme weights."""
+    """Every remainder of channels, taps and pixels; strides, strips, borders and extreme
+    weights."""
     graphs = [
         conv(rng, (1, 3, pixels, taps), out, (1, 1), Conv2dAttrs(activation=act))
-        for pixels in (1, 2, 3) for taps in (1, 3, 4, 8, 12, 16, 20, 36) for out in (1, 3, 4, 5, 8)
+        for pixels in (1, 2, 3) for taps in (1, 4, 7, 16, 36) for out in (1, 3, 4, 6)
         for act in ((NONE, RELU)[(pixels + taps + out) % 2],)
     ]  # fmt: skip
     graphs += [
@@ -78,7 +79,7 @@ def edges(rng: np.random.Generator) -> list[Graph]:
         depthwise(rng, (n, h, w, c), DepthwiseConv2dAttrs(stride, pads=pads, activation=act))
         for n, h, w, c in ((1, 1, 1, 4), (1, 2, 3, 4), (1, 5, 4, 8), (2, 3, 6, 12), (1, 4, 41, 4))
         for stride in ((1, 1), (2, 2), (1, 2))
-        for pads in (SAME, (2, 2, 2, 2), (1, 2, 2, 1)) for act in (NONE, RELU)
+        for pads in (SAME, (1, 2, 2, 1)) for act in (NONE, RELU)
     ]  # fmt: skip
     graphs += [
         dense(rng, rows, inputs, outputs, per_channel=bool(inputs % 3), relu6=bool(outputs % 2))

@@ -63,7 +63,7 @@ def test_the_installed_wheel_is_strictly_typed(installed: Path) -> None:
     pytest.importorskip("mypy", reason="mypy is not installed")
     done = subprocess.run(
         [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml"),
-         "--cache-dir", str(ROOT / ".mypy_cache"),
+         "--cache-dir", str(ROOT / ".mypy_cache" / "wheel"),
          *(word for name in FOLDERS for word in ("-p", f"tinsmith.{name}"))],
         capture_output=True, text=True, check=False, cwd=installed,
         env={"MYPYPATH": str(installed), "PATH": "/usr/bin:/bin", "HOME": str(installed)},
