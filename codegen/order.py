@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 BEAM = 64
+SEARCH_STEPS = 400_000  # what bounds the time of networks of very many layers
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +78,7 @@ def least_peak_order(
     start = _start(nbytes, inputs, readers, kept)
     free = tuple(i for i, need in enumerate(needs) if not need)
     level: dict[int, tuple[_State, tuple[int, ...]]] = {0: (start, free)}
+    width = max(min(BEAM, SEARCH_STEPS // max(len(works), 1) ** 2), 1)
     for _ in works:
         following: dict[int, tuple[_State, tuple[int, ...]]] = {}
         for state, ready in level.values():
@@ -88,7 +90,7 @@ def least_peak_order(
                 opened = (f for f in followers[node] if needs[f] & ~new.done == 0)
                 rest = tuple(sorted({*(r for r in ready if r != node), *opened}))
                 following[new.done] = (new, rest)
-        best = sorted(following.values(), key=lambda pair: pair[0].key)[:BEAM]
+        best = sorted(following.values(), key=lambda pair: pair[0].key)[:width]
         level = {state.done: (state, ready) for state, ready in best}
     found = min((state for state, _ in level.values()), key=lambda s: s.key)
     if found.peak_bytes < peak_of(given, works, nbytes, inputs, kept):
