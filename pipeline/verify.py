@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tinsmith.pipeline.errors import ModelError, UnsupportedModel
-from tinsmith.pipeline.graph import DType, Graph, Node
+from tinsmith.pipeline.graph import Activation, DType, Graph, Node
 from tinsmith.pipeline.ops import OPS, OpCall, OpDef, ScaleRule, call_of
 
 
@@ -71,9 +71,11 @@ def quant_reasons(op: OpDef, call: OpCall) -> tuple[str, ...]:
     the op doesn't merely move values.
     """
     reasons = []
-    moves = op.scale_rule in (ScaleRule.SAME, ScaleRule.ALL_SAME)
-    for i, tensor in enumerate((*call.inputs, *call.outputs)):
-        if tensor is None or i == op.bias or tensor.dtype not in _QUANTIZED:
+    # A fused activation clamps at real values.
+    plain = getattr(call.attrs, "activation", Activation.NONE) is Activation.NONE
+    moves = plain and op.scale_rule in (ScaleRule.SAME, ScaleRule.ALL_SAME)
+    for i, tensor in (*enumerate(call.inputs), *((-1, t) for t in call.outputs)):
+        if tensor is None or (i >= 0 and i == op.bias) or tensor.dtype not in _QUANTIZED:
             continue
         quant = tensor.quant
         if quant is None:

@@ -216,7 +216,7 @@ def requantize_plan(call: OpCall) -> KernelPlan:
 
 
 def is_float_source(call: OpCall) -> bool:
-    return call.input(0).dtype is DType.FLOAT32
+    return call.input(0).dtype is DType.FLOAT32 and call.output.dtype is not DType.FLOAT32
 
 
 def is_integer(call: OpCall) -> bool:
