@@ -10,6 +10,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tinsmith.pipeline.errors import ModelError, UnsupportedModel
+from tinsmith.pipeline.frontends.flatbuffer import MAX_EXPANDED_BYTES
 from tinsmith.pipeline.frontends.tflite_file import FileOperator
 from tinsmith.pipeline.frontends.tflite_import import TYPES, Importer, Variable
 from tinsmith.pipeline.frontends.tflite_options import (
@@ -156,6 +157,11 @@ def _state(im: Importer, op: FileOperator, i: int) -> tuple[Tensor, Variable | N
     if index in im.values:
         raise UnsupportedModel(f"its state '{im.names[index]}' is shared with another layer")
     tensor = im.keep(index, im.described(index))
+    if tensor.nbytes > MAX_EXPANDED_BYTES:
+        raise ModelError(
+            f"{im.label(op)}: its state '{im.names[index]}' is {list(tensor.shape)}, beyond "
+            f"{MAX_EXPANDED_BYTES >> 20} MB"
+        )
     zero = 0 if tensor.quant is None else tensor.zero_point
     start = replace(declared, data=np.full(tensor.shape, zero, TYPES[declared.type].numpy))
     name = im.names[index]
