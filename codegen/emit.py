@@ -54,10 +54,6 @@ HELPERS = (
     "half_sums",
     "half_differences",
     "fill_words",
-    "winograd_columns",
-    "winograd_rows",
-    "winograd_input",
-    "winograd_output",
     "one_multiply",
     "high_multiply_shift",
 )
