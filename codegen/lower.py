@@ -35,8 +35,9 @@ OBJECTIVES = ("balanced", "time", "size", "ram")
 class LowerOptions:
     """What to prefer where kernels differ.
 
-    objective: one of OBJECTIVES. "time", and "balanced" as well, takes the fastest kernel; "size"
-    the one with the fewest bytes of constants; "ram" the fastest with which the arena is smallest.
+    objective: one of OBJECTIVES. "time" takes the fastest kernel; "balanced" as well, but for those
+    that take much flash; "size" the one with the fewest bytes of constants; "ram" the fastest with
+    which the arena is smallest.
     preserve_inputs: inputs are not overwritten during a run.
     """
 
@@ -138,7 +139,8 @@ def _first_kernels(graph: Graph, isa: tuple[str, ...], options: LowerOptions) ->
         if node.op == "reshape":
             continue
         call = call_of(graph, node)
-        kernels = [k for k in kernels_of(node.op, isa) if k.when(call)]
+        costly = options.objective == "time"
+        kernels = [k for k in kernels_of(node.op, isa) if (costly or not k.costly) and k.when(call)]
         if options.objective in ("balanced", "time"):
             kernels = kernels[:1]
         choices = [_Choice(node, k.name, k.template, k.plan(call)) for k in kernels]

@@ -6,6 +6,7 @@ from tinsmith.codegen.kernels import (
     binary,
     dsp,
     dsp_window,
+    dsp_winograd,
     elementwise,
     image,
     joining,
@@ -22,6 +23,11 @@ from tinsmith.codegen.kernels.kernel import Kernel
 
 # Most specific first within an op; the entries for "c" are the plain C variants that always exist.
 KERNELS: tuple[Kernel, ...] = (
+    Kernel("conv2d_winograd", "conv2d", "dsp", "conv2d_winograd", dsp_winograd.winograd_plan, dsp_winograd.winograd_worth),
+    Kernel(
+        "conv2d_winograd_time", "conv2d", "dsp", "conv2d_winograd",
+        dsp_winograd.winograd_plan, dsp_winograd.winograd_when, costly=True,
+    ),
     Kernel("conv2d_dsp", "conv2d", "dsp", "conv2d_dsp", dsp.conv2d_plan, dsp.conv2d_when),
     Kernel("conv2d_pairs", "conv2d", "m3", "conv2d_pairs", pairs.conv2d_pairs_plan, dsp.conv2d_when),
     Kernel("conv2d_octets", "conv2d", "m0", "conv2d_pairs", pairs.conv2d_octets_plan, pairs.octets_when),

@@ -31,6 +31,11 @@ def dot_name(pixels: int, high: bool, quick: bool, clamped: bool, shared: bool =
     return f"dot_4x{pixels}_{width}_{_suffix(quick, clamped)}{end}"
 
 
+def winograd_name(pairs: int, once: bool) -> str:
+    """The products of 4 output channels by 2 tiles, `pairs` of input channels a round."""
+    return f"winograd_4x2_{'of' if once else 'rounds_of'}_{2 * pairs}"
+
+
 def rows_name(rows: int, quick: bool, clamped: bool) -> str:
     """The tile of a depthwise 3x3 window along 1 or 2 output rows of 4 channels."""
     return f"window_3x3_{rows}_{_suffix(quick, clamped)}"
@@ -127,6 +132,15 @@ TILES: tuple[Tile, ...] = (
         for stride in (1, 2, 3)
         for by in ("steps", "mirrored")
         for half in range(11, 17)
+    ),
+    *(
+        Tile(
+            winograd_name(pairs, once),
+            "tiles/winograd.c.j2",
+            {"pairs": pairs, "once": once},
+        )
+        for pairs in (2, 4, 8)
+        for once in _BOOLS
     ),
     Tile(sums_name(False), "tiles/sums.c.j2", {"short": False}, "__thumb2__"),
     Tile(sums_name(True), "tiles/sums.c.j2", {"short": True}, "__ARM_ARCH_6M__"),
