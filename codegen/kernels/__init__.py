@@ -23,9 +23,8 @@ from tinsmith.codegen.kernels.kernel import Kernel
 
 # Most specific first within an op; the entries for "c" are the plain C variants that always exist.
 KERNELS: tuple[Kernel, ...] = (
-    Kernel("conv2d_winograd", "conv2d", "dsp", "conv2d_winograd", dsp_winograd.winograd_plan, dsp_winograd.winograd_worth),
     Kernel(
-        "conv2d_winograd_time", "conv2d", "dsp", "conv2d_winograd",
+        "conv2d_winograd", "conv2d", "dsp", "conv2d_winograd",
         dsp_winograd.winograd_plan, dsp_winograd.winograd_when, costly=True,
     ),
     Kernel("conv2d_dsp", "conv2d", "dsp", "conv2d_dsp", dsp.conv2d_plan, dsp.conv2d_when),
