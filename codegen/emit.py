@@ -53,17 +53,12 @@ HELPERS = (
     "mirrored_multiply",
     "half_sums",
     "half_differences",
-    "fill_words",
     "winograd_patch",
     "winograd_columns",
     "winograd_rows",
     "winograd_input",
     "one_multiply",
     "high_multiply_shift",
-    "winograd_quick",
-    "winograd_quick_clamped",
-    "winograd_exact",
-    "winograd_exact_clamped",
 )
 C_KEYWORDS = frozenset(
     [

@@ -31,9 +31,14 @@ def dot_name(pixels: int, high: bool, quick: bool, clamped: bool, shared: bool =
     return f"dot_4x{pixels}_{width}_{_suffix(quick, clamped)}{end}"
 
 
-def winograd_name(pairs: int, once: bool) -> str:
+def winograd_name(pairs: int) -> str:
     """The products of 4 output channels by 2 tiles, `pairs` of input channels a round."""
-    return f"winograd_4x2_{'of' if once else 'rounds_of'}_{2 * pairs}"
+    return f"winograd_4x2_rounds_of_{2 * pairs}"
+
+
+def winograd_outputs_name(quick: bool, clamped: bool) -> str:
+    """The outputs from those products."""
+    return f"winograd_outputs_{_suffix(quick, clamped)}"
 
 
 def rows_name(rows: int, quick: bool, clamped: bool) -> str:
@@ -133,14 +138,15 @@ TILES: tuple[Tile, ...] = (
         for by in ("steps", "mirrored")
         for half in range(11, 17)
     ),
+    *(Tile(winograd_name(pairs), "tiles/winograd.c.j2", {"pairs": pairs}) for pairs in (2, 4, 8)),
     *(
         Tile(
-            winograd_name(pairs, once),
-            "tiles/winograd.c.j2",
-            {"pairs": pairs, "once": once},
+            winograd_outputs_name(quick, clamped),
+            "tiles/winograd_outputs.c.j2",
+            {"quick": quick, "clamped": clamped},
         )
-        for pairs in (2, 4, 8)
-        for once in _BOOLS
+        for quick in _BOOLS
+        for clamped in _BOOLS
     ),
     Tile(sums_name(False), "tiles/sums.c.j2", {"short": False}, "__thumb2__"),
     Tile(sums_name(True), "tiles/sums.c.j2", {"short": True}, "__ARM_ARCH_6M__"),
