@@ -173,16 +173,14 @@ def environment() -> jinja2.Environment:
 
 
 class _Fields:
-    """The fields of a kernel as its template sees them; remembers which were asked for."""
+    """The fields of a kernel as its template sees them."""
 
     def __init__(self, fixed: Mapping[str, Any], shape: Mapping[str, Any]) -> None:
         self._fixed, self._shape = fixed, shape
-        self.used: set[str] = set()
 
     def __getattr__(self, field: str) -> Any:
         if field in self._fixed:
             return self._fixed[field]
-        self.used.add(field)
         return self._shape[field]
 
 
@@ -224,13 +222,17 @@ def _render(name: str, steps: Sequence[Step], env: jinja2.Environment) -> tuple[
     shape = {f: f if f in varying else v for f, v in plan.shape.items()}
     fields = _Fields(plan.fixed, shape)
     template = env.get_template(f"kernels/{steps[0].template}.c.j2")
-    template.render(fn=name, params="", k=fields)
-    parameters = [f for f in varying if f in fields.used]
+
+    def text(params: str) -> str:
+        return without_single_loops(tidy(template.render(fn=name, params=params, k=fields)))
+
+    # Loops that run once are gone by now, and with them what only they read.
+    body = re.sub(r"/\*.*?\*/", "", text(""), flags=re.DOTALL)
+    parameters = [f for f in varying if re.search(rf"\b{f}\b", body)]
     declared = [f"{p.ctype} *{p.name}" for p in plan.pointers]
     declared += [f"int32_t {f}" for f in parameters]
     params = _wrap(declared, len(f"static void {name}("))
-    text = tidy(template.render(fn=name, params=params, k=fields))
-    return without_single_loops(text), parameters
+    return text(params), parameters
 
 
 def tidy(text: str) -> str:
