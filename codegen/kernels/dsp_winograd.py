@@ -35,9 +35,6 @@ def winograd_when(call: OpCall) -> bool:
 
     The transformed weights take 3.6 times the flash, so it is for the objective "time" only.
     """
-
-    The transformed weights take 3.6 times the flash, so the kernel is for the objective "time".
-    """
     if not conv2d_when(call):
         return False
     w = call.input(1).value()
