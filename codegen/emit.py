@@ -53,6 +53,7 @@ HELPERS = (
     "mirrored_multiply",
     "half_sums",
     "half_differences",
+    "fill_words",
     "winograd_patch",
     "winograd_columns",
     "winograd_rows",
@@ -173,14 +174,16 @@ def environment() -> jinja2.Environment:
 
 
 class _Fields:
-    """The fields of a kernel as its template sees them."""
+    """The fields of a kernel as its template sees them; remembers which were asked for."""
 
     def __init__(self, fixed: Mapping[str, Any], shape: Mapping[str, Any]) -> None:
         self._fixed, self._shape = fixed, shape
+        self.used: set[str] = set()
 
     def __getattr__(self, field: str) -> Any:
         if field in self._fixed:
             return self._fixed[field]
+        self.used.add(field)
         return self._shape[field]
 
 
@@ -228,7 +231,7 @@ def _render(name: str, steps: Sequence[Step], env: jinja2.Environment) -> tuple[
 
     # Loops that run once are gone by now, and with them what only they read.
     body = re.sub(r"/\*.*?\*/", "", text(""), flags=re.DOTALL)
-    parameters = [f for f in varying if re.search(rf"\b{f}\b", body)]
+    parameters = [f for f in varying if f in fields.used and re.search(rf"\b{f}\b", body)]
     declared = [f"{p.ctype} *{p.name}" for p in plan.pointers]
     declared += [f"int32_t {f}" for f in parameters]
     params = _wrap(declared, len(f"static void {name}("))
