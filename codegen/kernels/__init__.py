@@ -5,6 +5,7 @@ from __future__ import annotations
 from tinsmith.codegen.kernels import (
     binary,
     dsp,
+    dsp_taps,
     dsp_window,
     dsp_winograd,
     elementwise,
@@ -36,6 +37,7 @@ KERNELS: tuple[Kernel, ...] = (
     Kernel("fully_connected_fours_m0", "fully_connected", "m0", "fully_connected_fours", line.fours_plan_short, line.fours_when),
     Kernel("conv2d_c", "conv2d", "c", "conv2d_c", mac.conv2d_plan),
     Kernel("depthwise_window_dsp", "depthwise_conv2d", "dsp", "depthwise_window_dsp", dsp_window.window_plan, dsp_window.window_when),
+    Kernel("depthwise_taps_dsp", "depthwise_conv2d", "dsp", "depthwise_taps_dsp", dsp_taps.taps_plan, dsp_taps.taps_when),
     Kernel("depthwise_conv2d_c", "depthwise_conv2d", "c", "depthwise_conv2d_c", mac.depthwise_plan),
     Kernel("fully_connected_dsp", "fully_connected", "dsp", "fully_connected_dsp", dsp.fully_connected_plan, dsp.is_row),
     Kernel("fully_connected_rows_dsp", "fully_connected", "dsp", "conv2d_dsp", dsp.fully_connected_plan, dsp.fully_connected_when),

@@ -41,6 +41,11 @@ def winograd_outputs_name(quick: bool, clamped: bool) -> str:
     return f"winograd_outputs_{_suffix(quick, clamped)}"
 
 
+def taps_name(columns: int, quick: bool, clamped: bool) -> str:
+    """The tile of a depthwise window of one pixel, four channels at a time."""
+    return f"taps_{columns}_wide_{_suffix(quick, clamped)}"
+
+
 def rows_name(rows: int, quick: bool, clamped: bool) -> str:
     """The tile of a depthwise 3x3 window along 1 or 2 output rows of 4 channels."""
     return f"window_3x3_{rows}_{_suffix(quick, clamped)}"
@@ -70,6 +75,7 @@ def row_name(stride: int, by: str, half: int, clamped: bool) -> str:
 
 _BOOLS = (False, True)
 LONGEST_GROUP = 16
+MOST_COLUMNS = 7
 
 TILES: tuple[Tile, ...] = (
     *(
@@ -145,6 +151,16 @@ TILES: tuple[Tile, ...] = (
             "tiles/winograd_outputs.c.j2",
             {"quick": quick, "clamped": clamped},
         )
+        for quick in _BOOLS
+        for clamped in _BOOLS
+    ),
+    *(
+        Tile(
+            taps_name(columns, quick, clamped),
+            "tiles/taps.c.j2",
+            {"columns": columns, "quick": quick, "clamped": clamped},
+        )
+        for columns in range(1, MOST_COLUMNS + 1)
         for quick in _BOOLS
         for clamped in _BOOLS
     ),
