@@ -28,12 +28,14 @@ LINE_POINTER = Pointer("uint32_t", "line", ("scratch", 0))
 
 
 def window_when(call: OpCall) -> bool:
-    """3x3 without dilation or multiplier, channels in fours."""
+    """3x3 without dilation or multiplier, rows one after another in pairs, channels in fours."""
     if not is_int8(call):
         return False
     w = call.input(1).value()
     plain = w.shape[1:3] == (3, 3) and call.attrs.dilation == (1, 1)
     if not plain or w.shape[3] != call.input(0).shape[3] or w.shape[3] % 4:
+        return False
+    if call.attrs.stride[0] != 1 or not (call.output.shape[1] > 1 or in_place(call)):
         return False
     return is_provable(by_channel(w), call, depthwise_conv2d.requant(call))
 
@@ -100,7 +102,6 @@ def window_plan(call: OpCall) -> KernelPlan:
     requant = depthwise_conv2d.requant(call)
     own = layer(by_channel(call.input(1).value()), call, requant)
     same = in_place(call)
-    rows = 2 if same or (call.attrs.stride[0] == 1 and call.output.shape[1] > 1) else 1
     words = window_stream(own)
     channels = call.output.shape[3]
     shape = window_fields(call, (3, 3))
@@ -119,13 +120,12 @@ def window_plan(call: OpCall) -> KernelPlan:
         "right": columns - left - inside,
         "words_per_four": 4 * len(words) // channels,
     }
-    overlap = window_overlap_rows(call, rows)
+    overlap = window_overlap_rows(call, 2)
     if same:
         overlap = replace(overlap, exact=True)
     border = requant.input_zero_point & 0xFFFF
     fixed = {
-        "tile": rows_name(rows, own.quick, own.clamped),
-        "rows": rows,
+        "tile": rows_name(own.quick, own.clamped),
         "zero_pair": f"0x{border << 16 | border:08x}u",
         "zero_word": f"0x{(requant.input_zero_point & 0xFF) * 0x01010101:08x}u",
         "padded": any(call.attrs.pads),

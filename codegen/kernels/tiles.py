@@ -46,9 +46,9 @@ def taps_name(columns: int, quick: bool, clamped: bool) -> str:
     return f"taps_{columns}_wide_{_suffix(quick, clamped)}"
 
 
-def rows_name(rows: int, quick: bool, clamped: bool) -> str:
-    """The tile of a depthwise 3x3 window along 1 or 2 output rows of 4 channels."""
-    return f"window_3x3_{rows}_{_suffix(quick, clamped)}"
+def rows_name(quick: bool, clamped: bool) -> str:
+    """The tile of a depthwise 3x3 window along 2 output rows of 4 channels."""
+    return f"window_3x3_2_{_suffix(quick, clamped)}"
 
 
 def pairs_name(group: int, rounds: int, quick: bool, clamped: bool) -> str:
@@ -91,11 +91,10 @@ TILES: tuple[Tile, ...] = (
     ),
     *(
         Tile(
-            rows_name(rows, quick, clamped),
+            rows_name(quick, clamped),
             "tiles/window.c.j2",
-            {"rows": rows, "quick": quick, "clamped": clamped},
+            {"quick": quick, "clamped": clamped},
         )
-        for rows in (1, 2)
         for quick in _BOOLS
         for clamped in _BOOLS
     ),

@@ -31,10 +31,11 @@ def test_the_edge_cases_take_the_kernels_for_dual_multiplies(edge_graphs: list[G
     steps = [s for graph in edge_graphs for s in lower(graph, "net", isa).steps]
     used = [s.kernel for s in steps]
     assert used.count("conv2d_dsp") > 80
-    assert used.count("depthwise_window_dsp") > 40
+    assert used.count("depthwise_window_dsp") > 25
+    assert used.count("depthwise_taps_dsp") > 15
     tiles = {s.plan.fixed["tile"] for s in steps if "tile" in s.plan.fixed}
-    assert {"window_3x3_1_quick", "window_3x3_2_quick", "dot_4x2_high_quick"} < tiles
-    assert {"window_3x3_1_exact", "window_3x3_2_exact", "dot_4x2_high_exact"} < tiles
+    assert {"taps_3_wide_quick", "window_3x3_2_quick", "dot_4x2_high_quick"} < tiles
+    assert {"taps_3_wide_exact", "window_3x3_2_exact", "dot_4x2_high_exact"} < tiles
 
 
 @pytest.mark.parametrize("target", DSP_TARGETS)
