@@ -55,9 +55,6 @@ HELPERS = (
     "half_differences",
     "fill_words",
     "winograd_patch",
-    "winograd_columns",
-    "winograd_rows",
-    "winograd_input",
     "one_multiply",
     "high_multiply_shift",
 )

@@ -163,6 +163,7 @@ TILES: tuple[Tile, ...] = (
         for quick in _BOOLS
         for clamped in _BOOLS
     ),
+    Tile("winograd_input", "tiles/winograd_input.c.j2", {}),
     Tile(sums_name(False), "tiles/sums.c.j2", {"short": False}, "__thumb2__"),
     Tile(sums_name(True), "tiles/sums.c.j2", {"short": True}, "__ARM_ARCH_6M__"),
 )
