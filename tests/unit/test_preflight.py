@@ -57,7 +57,7 @@ def test_the_largest_models_are_analyzed_within_two_seconds_and_without_torch(
     path = model_path(name)
     flags = [] if target is None else ["-t", target]
     seconds, modules = run_apart("analyze", path, *flags)
-    assert seconds > 0
+    assert seconds < SECONDS
     loaded = modules.split()
     assert "torch" not in loaded and "onnxruntime" not in loaded
 
