@@ -47,48 +47,48 @@ def _agrees(op: str, oracle: Oracle) -> bool:
     )
 
 
-asked: Counter[str] = Counter()
+def test_the_defining_oracle_agrees_on_every_output(capsys: pytest.CaptureFixture[str]) -> None:
+    if not installed_oracles():
+        pytest.skip("no oracle is installed")
+    asked: Counter[str] = Counter()
+
+    @settings(
+        max_examples=NETWORKS,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(seed=st.integers(0, 2**31 - 1))
+    @example(seed=7)
+    def compare(seed: int) -> None:
+        asked[compare_with_oracle(seed)] += 1
+
+    compare()
+    with capsys.disabled():
+        print(f"\nnetworks by oracle: {dict(asked)}")
+    assert asked["tflite-micro"] + asked["tflite-runtime"] >= sum(asked.values()) // 2
 
 
-@settings(
-    max_examples=NETWORKS,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
-@given(seed=st.integers(0, 2**31 - 1))
-@example(seed=7)
-def test_the_defining_oracle_agrees_on_every_output(seed: int) -> None:
+def compare_with_oracle(seed: int) -> str:
+    """The oracle that was asked, "none" where none defines the network, or "refused"."""
     graph = random_network(seed)
     name = defining_oracle(graph)
     oracle = installed_oracles().get(name or "")
     if oracle is None:
-        asked["none"] += 1
-        return
+        return "none"
     samples = random_samples(graph, np.random.default_rng(seed), 2)
     try:
         outputs = oracle.run(to_tflite(graph), dict(samples), stateful=True)
     except TinsmithError:
         # A runtime may refuse an odd model; what it takes, it has to agree on.
-        asked["refused"] += 1
-        return
-    asked[oracle.name] += 1
+        return "refused"
     state = None
     for i in range(2):
         tensors, state = interpreter.run(graph, {n: a[i] for n, a in samples.items()}, state)
         for want, have in zip(interpreter.outputs(graph, tensors), outputs, strict=True):
             assert np.array_equal(have[i].reshape(-1), want.reshape(-1)), f"seed {seed}"
-
-
-def test_the_oracles_took_most_of_the_networks(capsys: pytest.CaptureFixture[str]) -> None:
-    if not installed_oracles():
-        pytest.skip("no oracle is installed")
-    if not asked:
-        pytest.skip("this worker lacks the run of the test before")
-    with capsys.disabled():
-        print(f"\nnetworks by oracle: {dict(asked)}")
-    assert asked["tflite-micro"] + asked["tflite-runtime"] >= sum(asked.values()) // 2
+    return oracle.name
 
 
 @pytest.mark.parametrize("first", range(FIRST, FIRST + NETWORKS, GROUP))

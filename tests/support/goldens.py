@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,18 @@ FLOAT = (
     "mediapipe/face_detection_short_range",
 )
 
+# The models that goldens of real input were made for; goldens of random input there are for all.
+REAL = (
+    "mlperf_tiny/ad01_fp32",
+    "mlperf_tiny/ad01_int8",
+    "mlperf_tiny/ic_resnet8_float",
+    "mlperf_tiny/ic_resnet8_int8",
+    "tflm/micro_speech_int8",
+    "tflm/mnist_lstm_float",
+    "tflm/mnist_lstm_int8",
+    "tflm/person_detect_int8",
+)
+
 
 @dataclass(frozen=True, eq=False)
 class Golden:
@@ -60,18 +73,32 @@ def load(name: str) -> Graph:
     return read_tflite(model_path(name))
 
 
+def kinds_of(name: str) -> tuple[str, ...]:
+    """The kinds of goldens that were made for a model."""
+    return KINDS if name in REAL else KINDS[:1]
+
+
+def pairs(names: Iterable[str]) -> list[tuple[str, str]]:
+    """(kind, name) of all goldens that were made for these models."""
+    return [(kind, name) for name in names for kind in kinds_of(name)]
+
+
+def stored(kind: str, name: str) -> dict[str, Array]:
+    """A model's goldens as they are kept; skips the test where they are not here."""
+    path = DATA / kind / f"{name}.npz"
+    if not path.exists():
+        pytest.skip(f"{kind} of {name} are not here: they are shared data, no part of the project")
+    with np.load(path) as file:
+        return {key: file[key] for key in file.files}
+
+
 def goldens(graph: Graph, name: str) -> list[Golden]:
     """All samples of a model, those of random input and those of real input where there are any."""
     found = []
-    for kind in KINDS:
-        path = DATA / kind / f"{name}.npz"
-        if path.exists():
-            with np.load(path) as file:
-                x = file["x"]
-                x = x.reshape(len(x), *graph.tensors[graph.inputs[0]].shape)
-                found.append(Golden(kind, x, file["y_tflm"], bool(file["stateful"])))
-    if not found:
-        pytest.skip(f"there are no goldens of {name} here")
+    for kind in kinds_of(name):
+        data = stored(kind, name)
+        x = data["x"].reshape(len(data["x"]), *graph.tensors[graph.inputs[0]].shape)
+        found.append(Golden(kind, x, data["y_tflm"], bool(data["stateful"])))
     return found
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from support.goldens import DATA, FLOAT, KINDS, model_path
+from support.goldens import FLOAT, model_path, pairs, stored
 from tinsmith.pipeline import interpreter
 from tinsmith.pipeline.errors import UnsupportedModel
 from tinsmith.pipeline.graph import Array, Graph, dequantize_array
@@ -14,14 +14,6 @@ from tinsmith.pipeline.model_files import ReadOptions, read_model, to_input
 from tinsmith.pipeline.quantization import quantize
 
 CALIBRATION = 50  # samples of those there are
-
-
-def stored(kind: str, name: str) -> dict[str, Array]:
-    path = DATA / kind / f"{name}.npz"
-    if not path.exists():
-        pytest.skip(f"there are no {kind} of {name} here")
-    with np.load(path) as file:
-        return {key: file[key] for key in file.files}
 
 
 def run(graph: Graph, x: Array) -> list[NDArray[np.float64]]:
@@ -48,8 +40,7 @@ def relative(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     return float(np.abs(a - b).max() / np.abs(b).max())
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", FLOAT)
+@pytest.mark.parametrize(("kind", "name"), pairs(FLOAT))
 def test_a_float_model_gives_what_the_runtimes_give_within_a_hundred_thousandth(
     name: str, kind: str
 ) -> None:

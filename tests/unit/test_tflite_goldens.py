@@ -2,53 +2,26 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
+from support import goldens
+from support.goldens import load, pairs
 from tinsmith.pipeline import interpreter, oracles
 from tinsmith.pipeline.errors import UnsupportedModel
 from tinsmith.pipeline.exporters.tflite import to_tflite
 from tinsmith.pipeline.frontends.tflite import read_tflite
 from tinsmith.pipeline.graph import Array, Graph
 
-DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
-
-INT8 = (
-    "mlperf_tiny/ad01_int8",
-    "mlperf_tiny/ic_resnet8_int8",
-    "mlperf_tiny/kws_ref_model_int8",
-    "mlperf_tiny/vww_96_int8",
-    "tflm/hello_world_int8",
-    "tflm/micro_speech_int8",
-    "tflm/mnist_lstm_int8",
-    "tflm/person_detect_int8",
-)
-FLOAT = (
-    "mlperf_tiny/ad01_fp32",
-    "mlperf_tiny/ic_resnet8_float",
-    "mlperf_tiny/vww_96_float",
-    "tflm/hello_world_float",
-    "tflm/mnist_lstm_float",
-)
-KINDS = ("goldens", "goldens_real")
+# Models with state are fed as sequences elsewhere; here each sample stands alone.
+INT8 = tuple(name for name in goldens.INT8 if not name.startswith("microwakeword"))
+FLOAT = tuple(name for name in goldens.FLOAT if not name.startswith("mediapipe"))
 SAMPLES = 24
 
 
-def load(name: str) -> Graph:
-    path = DATA / "models" / f"{name}.tflite"
-    if not path.exists():
-        pytest.skip(f"{name}.tflite is not here: it is shared data, no part of the project")
-    return read_tflite(path)
-
-
 def golden(kind: str, name: str) -> dict[str, Array]:
-    path = DATA / kind / f"{name}.npz"
-    if not path.exists():
-        pytest.skip(f"there are no {kind} of {name} here")
-    with np.load(path) as file:
-        return {key: file[key][:SAMPLES] for key in file.files if file[key].ndim}
+    stored = goldens.stored(kind, name)
+    return {key: array[:SAMPLES] for key, array in stored.items() if array.ndim}
 
 
 def run(graph: Graph, x: Array) -> Array:
@@ -58,8 +31,7 @@ def run(graph: Graph, x: Array) -> Array:
     return interpreter.run_samples(graph, {name: samples}, batch=8)[0]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", INT8)
+@pytest.mark.parametrize(("kind", "name"), pairs(INT8))
 def test_an_int8_model_gives_the_bytes_of_tflite_micro(kind: str, name: str) -> None:
     graph = load(name)
     want = golden(kind, name)
@@ -67,8 +39,7 @@ def test_an_int8_model_gives_the_bytes_of_tflite_micro(kind: str, name: str) -> 
     np.testing.assert_array_equal(y.reshape(want["y_tflm"].shape), want["y_tflm"])
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", FLOAT)
+@pytest.mark.parametrize(("kind", "name"), pairs(FLOAT))
 def test_a_float_model_is_as_near_as_the_runtimes_are_to_each_other(kind: str, name: str) -> None:
     """Sums in float32 depend on their order; ours are in float64."""
     graph = load(name)
