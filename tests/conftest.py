@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
+import numpy as np
 import pytest
 
 # Reasons to skip that hold on every machine: the thing does not exist. All others are about what is
@@ -14,6 +15,13 @@ HOLDS_EVERYWHERE = (
     "no other runtime has ",
     "this case is in float",
 )
+
+
+@pytest.fixture(autouse=True)
+def own_random_numbers(request: pytest.FixtureRequest) -> None:
+    """A module's RNG starts afresh for each test: none depends on those that ran before it."""
+    if hasattr(request.module, "RNG"):
+        request.module.RNG = np.random.default_rng(0)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

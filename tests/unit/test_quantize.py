@@ -50,9 +50,9 @@ def small_net() -> Graph:
     y = b.node("depthwise_conv2d", [y, dw], DepthwiseConv2dAttrs(pads=(1, 1, 1, 1)), name="dws")
     y = b.node("max_pool2d", [y], Pool2dAttrs((2, 2), (1, 1)), name="pool")
     y = b.node("reshape", [y], ReshapeAttrs((1, 16)), name="flat")
-    y = b.node(
-        "fully_connected", [y, b.constant("v", floats(3, 16))], FullyConnectedAttrs(), name="fc"
-    )
+    # Scaled by the fan-in: a softmax of logits of 60 would show the last bit of one of them.
+    v = b.constant("v", floats(3, 16) / np.float32(16))
+    y = b.node("fully_connected", [y, v], FullyConnectedAttrs(), name="fc")
     return b.build([b.node("softmax", [y], SoftmaxAttrs(), name="prob")])
 
 
