@@ -8,7 +8,7 @@ import numpy as np
 
 from tinsmith.pipeline.errors import ModelError
 from tinsmith.pipeline.graph import Array, DType
-from tinsmith.pipeline.ops.op import OpCall, OpDef, ScaleRule, TensorSpec, Values
+from tinsmith.pipeline.ops.op import OpCall, OpDef, ScaleRule, TensorSpec, Values, int8_or_float
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,7 @@ def run_min(call: OpCall, values: Values) -> tuple[Array, ...]:
 
 
 def accepts(call: OpCall) -> tuple[str, ...]:
-    reasons = []
-    if call.input(0).dtype not in (DType.INT8, DType.FLOAT32):
-        reasons.append(f"type {call.input(0).dtype.value}; allowed: int8, float32")
+    reasons = [*int8_or_float(call)]
     if call.attrs.dtype not in (DType.INT32, DType.INT64):
         reasons.append(f"output type {call.attrs.dtype.value}; allowed: int32, int64")
     return tuple(reasons)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinsmith.pipeline.errors import ModelError
-from tinsmith.pipeline.graph import Array, DType
-from tinsmith.pipeline.ops.op import OpCall, OpDef, ScaleRule, TensorSpec, Values
+from tinsmith.pipeline.graph import Array
+from tinsmith.pipeline.ops.op import OpCall, OpDef, ScaleRule, TensorSpec, Values, int8_or_float
 
 Axes = tuple[tuple[int, ...], tuple[int, ...]]
 
@@ -72,12 +72,6 @@ def run_space_to_depth(call: OpCall, values: Values) -> tuple[Array, ...]:
     return _moved(call, values, space_to_depth_walk(call.input(0).shape, call.attrs.block))
 
 
-def accepts(call: OpCall) -> tuple[str, ...]:
-    if call.input(0).dtype not in (DType.INT8, DType.FLOAT32):
-        return (f"type {call.input(0).dtype.value}; allowed: int8, float32",)
-    return ()
-
-
 DEPTH_TO_SPACE = OpDef(
     name="depth_to_space",
     title="channels to blocks of pixels",
@@ -86,7 +80,7 @@ DEPTH_TO_SPACE = OpDef(
     run_int=run_depth_to_space,
     attrs=BlockAttrs,
     scale_rule=ScaleRule.SAME,
-    accepts=accepts,
+    accepts=int8_or_float,
 )
 
 SPACE_TO_DEPTH = OpDef(
@@ -97,5 +91,5 @@ SPACE_TO_DEPTH = OpDef(
     run_int=run_space_to_depth,
     attrs=BlockAttrs,
     scale_rule=ScaleRule.SAME,
-    accepts=accepts,
+    accepts=int8_or_float,
 )

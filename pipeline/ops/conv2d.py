@@ -48,13 +48,14 @@ def infer(call: OpCall) -> tuple[TensorSpec, ...]:
     return (TensorSpec((n, oh, ow, oc), x.dtype),)
 
 
-def _accumulate(call: OpCall, x: Array, w: Array, pad_value: float) -> NDArray[np.float64]:
-    """Sums [n, oh, ow, oc] in float64 of x [n, h, w, c] and w [oc, kh, kw, ic]."""
+def _accumulate(call: OpCall, x: Array, w: Array) -> NDArray[np.float64]:
+    """Sums [n, oh, ow, oc] in float64 of x [n, h, w, c] and w [oc, kh, kw, ic]; borders count as
+    0."""
     a = call.attrs
     oc, kh, kw, ic = w.shape
     n, oh, ow = x.shape[0], *call.output.shape[1:3]
     groups = x.shape[3] // ic
-    padded = np.ascontiguousarray(window.pad_hw(x, a.pads, pad_value), np.float64)
+    padded = np.ascontiguousarray(window.pad_hw(x, a.pads, 0.0), np.float64)
     view = window.patches(padded, (kh, kw), a.stride, a.dilation, (oh, ow))
     weights = np.asarray(w, np.float64).reshape(groups, oc // groups, kh * kw * ic)
     parts = []
@@ -66,13 +67,7 @@ def _accumulate(call: OpCall, x: Array, w: Array, pad_value: float) -> NDArray[n
 
 
 def run_float(call: OpCall, values: Values) -> tuple[Array, ...]:
-    x, w, bias = values[0], values[1], values[2] if len(values) > 2 else None
-    assert x is not None
-    assert w is not None
-    y = _accumulate(call, x, w, 0.0)
-    if bias is not None:
-        y = y + bias
-    return (mac.apply_activation(y.astype(np.float32), call.attrs.activation),)
+    return mac.run_float(call, values, _accumulate)
 
 
 def requant(call: OpCall) -> mac.Requant:
@@ -81,15 +76,7 @@ def requant(call: OpCall) -> mac.Requant:
 
 
 def run_int(call: OpCall, values: Values) -> tuple[Array, ...]:
-    x, w, bias = values[0], values[1], values[2] if len(values) > 2 else None
-    assert x is not None
-    assert w is not None
-    acc = _accumulate(
-        call, mac.centred(x, call.input(0)), mac.centred(w, call.input(1)), 0.0
-    ).astype(np.int64)
-    if bias is not None:
-        acc = acc + bias.astype(np.int64)
-    return (mac.finish(acc, requant(call), call.output.dtype),)
+    return mac.run_int(call, values, _accumulate, requant(call))
 
 
 def macs(call: OpCall) -> int:

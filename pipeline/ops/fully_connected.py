@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tinsmith.pipeline.errors import ModelError
 from tinsmith.pipeline.graph import Activation, Array
@@ -41,15 +42,13 @@ def infer(call: OpCall) -> tuple[TensorSpec, ...]:
     return (TensorSpec((*lead, outputs), x.dtype),)
 
 
+def _accumulate(call: OpCall, x: Array, w: Array) -> NDArray[np.float64]:
+    """Sums [rows, outputs] in float64 of x [..., inputs] and w [outputs, inputs]."""
+    return np.asarray(x.reshape(-1, w.shape[1]) @ w.T, np.float64)
+
+
 def run_float(call: OpCall, values: Values) -> tuple[Array, ...]:
-    x, w, bias = values[0], values[1], values[2] if len(values) > 2 else None
-    assert x is not None
-    assert w is not None
-    y = x.reshape(-1, w.shape[1]).astype(np.float64) @ w.astype(np.float64).T
-    if bias is not None:
-        y = y + bias.reshape(-1)
-    y32 = y.astype(np.float32).reshape(call.output.shape)
-    return (mac.apply_activation(y32, call.attrs.activation),)
+    return mac.run_float(call, values, _accumulate)
 
 
 def requant(call: OpCall) -> mac.Requant:
@@ -58,15 +57,7 @@ def requant(call: OpCall) -> mac.Requant:
 
 
 def run_int(call: OpCall, values: Values) -> tuple[Array, ...]:
-    x, w, bias = values[0], values[1], values[2] if len(values) > 2 else None
-    assert x is not None
-    assert w is not None
-    rows = mac.centred(x, call.input(0)).reshape(-1, w.shape[1])
-    acc = (rows @ mac.centred(w, call.input(1)).T).astype(np.int64)
-    if bias is not None:
-        acc = acc + bias.reshape(-1).astype(np.int64)
-    y = mac.finish(acc, requant(call), call.output.dtype)
-    return (y.reshape(call.output.shape),)
+    return mac.run_int(call, values, _accumulate, requant(call))
 
 
 def macs(call: OpCall) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from tinsmith.pipeline import numerics
 from tinsmith.pipeline.graph import Activation, Array, DType, Tensor
-from tinsmith.pipeline.ops.op import OpCall
+from tinsmith.pipeline.ops.op import OpCall, Values
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +53,38 @@ def _requant(call: OpCall, activation: Activation, channels: int, reals: list[fl
         low,
         high,
     )
+
+
+Accumulate = Callable[[OpCall, Array, Array], NDArray[np.float64]]
+
+
+def run_float(call: OpCall, values: Values, accumulate: Accumulate) -> tuple[Array, ...]:
+    """The float definition of an op whose sums `accumulate` makes of its input and weights."""
+    x, w, bias = _operands(values)
+    y = accumulate(call, np.asarray(x, np.float64), np.asarray(w, np.float64))
+    if bias is not None:
+        y = y + bias.reshape(-1)
+    y32 = y.astype(np.float32).reshape(call.output.shape)
+    return (apply_activation(y32, call.attrs.activation),)
+
+
+def run_int(
+    call: OpCall, values: Values, accumulate: Accumulate, requant: Requant
+) -> tuple[Array, ...]:
+    """The integer definition: exact sums of centred values, the bias, then requantization."""
+    x, w, bias = _operands(values)
+    sums = accumulate(call, centred(x, call.input(0)), centred(w, call.input(1)))
+    acc = sums.astype(np.int64)
+    if bias is not None:
+        acc = acc + bias.reshape(-1).astype(np.int64)
+    return (finish(acc, requant, call.output.dtype).reshape(call.output.shape),)
+
+
+def _operands(values: Values) -> tuple[Array, Array, Array | None]:
+    x, w, bias = values[0], values[1], values[2] if len(values) > 2 else None
+    assert x is not None
+    assert w is not None
+    return x, w, bias
 
 
 def finish(acc: NDArray[np.int64], requant: Requant, dtype: DType) -> Array:

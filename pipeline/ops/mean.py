@@ -8,9 +8,9 @@ import numpy as np
 
 from tinsmith.pipeline import numerics
 from tinsmith.pipeline.errors import ModelError
-from tinsmith.pipeline.graph import Array, DType
+from tinsmith.pipeline.graph import Array
 from tinsmith.pipeline.numerics import Multiplier
-from tinsmith.pipeline.ops.op import OpCall, OpDef, TensorSpec, Values
+from tinsmith.pipeline.ops.op import OpCall, OpDef, TensorSpec, Values, int8_or_float
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,6 @@ def run_int(call: OpCall, values: Values) -> tuple[Array, ...]:
     return (np.clip(y, low, high).astype(call.output.dtype.numpy).reshape(call.output.shape),)
 
 
-def accepts(call: OpCall) -> tuple[str, ...]:
-    if call.input(0).dtype not in (DType.INT8, DType.FLOAT32):
-        return (f"type {call.input(0).dtype.value}; allowed: int8, float32",)
-    return ()
-
-
 MEAN = OpDef(
     name="mean",
     title="mean over axes",
@@ -76,5 +70,5 @@ MEAN = OpDef(
     run_float=run_float,
     run_int=run_int,
     attrs=ReduceAttrs,
-    accepts=accepts,
+    accepts=int8_or_float,
 )

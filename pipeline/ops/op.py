@@ -103,6 +103,21 @@ class OpDef:
     disagree: tuple[Oracle, ...] = ()
 
 
+def int8_or_float(call: OpCall) -> tuple[str, ...]:
+    """`accepts` of an op that takes int8 and float32 and nothing else."""
+    dtype = call.input(0).dtype
+    if dtype not in (DType.INT8, DType.FLOAT32):
+        return (f"type {dtype.value}; allowed: int8, float32",)
+    return ()
+
+
+def int8_or_float_up_to_rank_5(call: OpCall) -> tuple[str, ...]:
+    """The same of an op whose kernels walk up to five axes."""
+    rank = len(call.input(0).shape)
+    reasons = () if 1 <= rank <= 5 else (f"rank {rank}; allowed: 1 to 5",)
+    return int8_or_float(call) + reasons
+
+
 def call_of(graph: Graph, node: Node) -> OpCall:
     return OpCall(node.name, node.attrs, graph.ins(node), graph.outs(node), node.op)
 

@@ -8,8 +8,15 @@ import numpy as np
 
 from tinsmith.pipeline import numerics
 from tinsmith.pipeline.errors import ModelError
-from tinsmith.pipeline.graph import Array, DType
-from tinsmith.pipeline.ops.op import OpCall, OpDef, ScaleRule, TensorSpec, Values
+from tinsmith.pipeline.graph import Array
+from tinsmith.pipeline.ops.op import (
+    OpCall,
+    OpDef,
+    ScaleRule,
+    TensorSpec,
+    Values,
+    int8_or_float_up_to_rank_5,
+)
 
 
 @dataclass(frozen=True)
@@ -49,15 +56,6 @@ def run_int(call: OpCall, values: Values) -> tuple[Array, ...]:
     return (np.pad(values[0], call.attrs.pads, constant_values=border(call)),)
 
 
-def accepts(call: OpCall) -> tuple[str, ...]:
-    reasons = []
-    if call.input(0).dtype not in (DType.INT8, DType.FLOAT32):
-        reasons.append(f"type {call.input(0).dtype.value}; allowed: int8, float32")
-    if not 1 <= len(call.input(0).shape) <= 5:
-        reasons.append(f"rank {len(call.input(0).shape)}; allowed: 1 to 5")
-    return tuple(reasons)
-
-
 PAD = OpDef(
     name="pad",
     title="borders of a constant value",
@@ -66,5 +64,5 @@ PAD = OpDef(
     run_int=run_int,
     attrs=PadAttrs,
     scale_rule=ScaleRule.SAME,
-    accepts=accepts,
+    accepts=int8_or_float_up_to_rank_5,
 )

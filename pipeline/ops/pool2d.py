@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from tinsmith.pipeline import numerics
 from tinsmith.pipeline.errors import ModelError
-from tinsmith.pipeline.graph import Activation, Array, DType
+from tinsmith.pipeline.graph import Activation, Array
 from tinsmith.pipeline.ops import mac, window
-from tinsmith.pipeline.ops.op import OpCall, OpDef, ScaleRule, TensorSpec, Values
+from tinsmith.pipeline.ops.op import OpCall, OpDef, ScaleRule, TensorSpec, Values, int8_or_float
 from tinsmith.pipeline.ops.window import NO_PADS, Pads, Pair
 
 
@@ -89,12 +89,6 @@ def _clamp(call: OpCall, y: NDArray[np.int64]) -> Array:
     return np.clip(y, low, high).astype(call.output.dtype.numpy)
 
 
-def accepts(call: OpCall) -> tuple[str, ...]:
-    if call.input(0).dtype not in (DType.INT8, DType.FLOAT32):
-        return (f"type {call.input(0).dtype.value}; allowed: int8, float32",)
-    return ()
-
-
 MAX_POOL2D = OpDef(
     name="max_pool2d",
     title="maximum over a window, with fused activation",
@@ -103,7 +97,7 @@ MAX_POOL2D = OpDef(
     run_int=max_int,
     attrs=Pool2dAttrs,
     scale_rule=ScaleRule.SAME,
-    accepts=accepts,
+    accepts=int8_or_float,
 )
 
 AVERAGE_POOL2D = OpDef(
@@ -114,5 +108,5 @@ AVERAGE_POOL2D = OpDef(
     run_int=average_int,
     attrs=Pool2dAttrs,
     scale_rule=ScaleRule.SAME,
-    accepts=accepts,
+    accepts=int8_or_float,
 )

@@ -7,8 +7,8 @@ import numpy as np
 from tinsmith.pipeline import numerics
 from tinsmith.pipeline.graph import Array
 from tinsmith.pipeline.numerics import Multiplier
-from tinsmith.pipeline.ops.mean import ReduceAttrs, accepts, count, infer
-from tinsmith.pipeline.ops.op import OpCall, OpDef, Oracle, ScaleRule, Values
+from tinsmith.pipeline.ops.mean import ReduceAttrs, count, infer
+from tinsmith.pipeline.ops.op import OpCall, OpDef, Oracle, ScaleRule, Values, int8_or_float
 
 
 def sum_float(call: OpCall, values: Values) -> tuple[Array, ...]:
@@ -49,7 +49,7 @@ SUM = OpDef(
     run_float=sum_float,
     run_int=sum_int,
     attrs=ReduceAttrs,
-    accepts=accepts,
+    accepts=int8_or_float,
     disagree=(Oracle.REF,),  # it sums in float
 )
 
@@ -61,7 +61,7 @@ REDUCE_MAX = OpDef(
     run_int=run_max,
     attrs=ReduceAttrs,
     scale_rule=ScaleRule.SAME,
-    accepts=accepts,
+    accepts=int8_or_float,
 )
 
 REDUCE_MIN = OpDef(
@@ -72,5 +72,5 @@ REDUCE_MIN = OpDef(
     run_int=run_min,
     attrs=ReduceAttrs,
     scale_rule=ScaleRule.SAME,
-    accepts=accepts,
+    accepts=int8_or_float,
 )

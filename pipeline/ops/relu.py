@@ -5,9 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from tinsmith.pipeline import numerics
-from tinsmith.pipeline.graph import Activation, Array, DType
+from tinsmith.pipeline.graph import Activation, Array
 from tinsmith.pipeline.ops import mac
-from tinsmith.pipeline.ops.op import OpCall, OpDef, Oracle, ScaleRule, TensorSpec, Values
+from tinsmith.pipeline.ops.op import (
+    OpCall,
+    OpDef,
+    Oracle,
+    ScaleRule,
+    TensorSpec,
+    Values,
+    int8_or_float,
+)
 
 
 def infer(call: OpCall) -> tuple[TensorSpec, ...]:
@@ -56,12 +64,6 @@ def _zero_to_one_int(call: OpCall, values: Values) -> tuple[Array, ...]:
     return (np.clip(y, low, top).astype(call.output.dtype.numpy),)
 
 
-def accepts(call: OpCall) -> tuple[str, ...]:
-    if call.input(0).dtype not in (DType.INT8, DType.FLOAT32):
-        return (f"type {call.input(0).dtype.value}; allowed: int8, float32",)
-    return ()
-
-
 RELU = OpDef(
     name="relu",
     title="max(x, 0), where it can't be fused",
@@ -69,7 +71,7 @@ RELU = OpDef(
     run_float=lambda call, values: run_float(call, values, Activation.RELU),
     run_int=lambda call, values: run_int(call, values, Activation.RELU),
     scale_rule=ScaleRule.FREE,
-    accepts=accepts,
+    accepts=int8_or_float,
 )
 
 RELU6 = OpDef(
@@ -81,7 +83,7 @@ RELU6 = OpDef(
     scale_rule=ScaleRule.FREE,
     oracle=Oracle.REF,
     disagree=(Oracle.TFLM,),  # it ignores the rescale
-    accepts=accepts,
+    accepts=int8_or_float,
 )
 
 RELU_N1_TO_1 = OpDef(
@@ -92,7 +94,7 @@ RELU_N1_TO_1 = OpDef(
     run_int=lambda call, values: run_int(call, values, Activation.RELU_N1_TO_1),
     oracle=Oracle.REF,
     disagree=(Oracle.TFLM,),  # it has no such op
-    accepts=accepts,
+    accepts=int8_or_float,
 )
 
 RELU_0_TO_1 = OpDef(
@@ -103,5 +105,5 @@ RELU_0_TO_1 = OpDef(
     run_int=_zero_to_one_int,
     oracle=Oracle.REF,
     disagree=(Oracle.TFLM,),  # it has no such op
-    accepts=accepts,
+    accepts=int8_or_float,
 )

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinsmith.pipeline.errors import ModelError
-from tinsmith.pipeline.graph import Array, DType
-from tinsmith.pipeline.ops.op import OpCall, OpDef, ScaleRule, TensorSpec, Values
+from tinsmith.pipeline.graph import Array
+from tinsmith.pipeline.ops.op import OpCall, OpDef, ScaleRule, TensorSpec, Values, int8_or_float
 from tinsmith.pipeline.ops.window import Pair
 
 FRACTION_BITS = 10  # of the bilinear weights
@@ -130,12 +130,6 @@ def run_bilinear_float(call: OpCall, values: Values) -> tuple[Array, ...]:
     return ((left * (1 - wx) + right * wx).astype(np.float32),)
 
 
-def accepts(call: OpCall) -> tuple[str, ...]:
-    if call.input(0).dtype not in (DType.INT8, DType.FLOAT32):
-        return (f"type {call.input(0).dtype.value}; allowed: int8, float32",)
-    return ()
-
-
 RESIZE_NEAREST = OpDef(
     name="resize_nearest",
     title="image of another size, of the nearest pixels",
@@ -144,7 +138,7 @@ RESIZE_NEAREST = OpDef(
     run_int=run_nearest,
     attrs=ResizeAttrs,
     scale_rule=ScaleRule.SAME,
-    accepts=accepts,
+    accepts=int8_or_float,
 )
 
 RESIZE_BILINEAR = OpDef(
@@ -155,5 +149,5 @@ RESIZE_BILINEAR = OpDef(
     run_int=run_bilinear,
     attrs=ResizeAttrs,
     scale_rule=ScaleRule.SAME,
-    accepts=accepts,
+    accepts=int8_or_float,
 )

@@ -7,8 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinsmith.pipeline.errors import ModelError
-from tinsmith.pipeline.graph import Array, DType
-from tinsmith.pipeline.ops.op import OpCall, OpDef, ScaleRule, TensorSpec, Values
+from tinsmith.pipeline.graph import Array
+from tinsmith.pipeline.ops.op import (
+    OpCall,
+    OpDef,
+    ScaleRule,
+    TensorSpec,
+    Values,
+    int8_or_float_up_to_rank_5,
+)
 
 
 @dataclass(frozen=True)
@@ -30,15 +37,6 @@ def run(call: OpCall, values: Values) -> tuple[Array, ...]:
     return (np.ascontiguousarray(values[0].transpose(call.attrs.perm)),)
 
 
-def accepts(call: OpCall) -> tuple[str, ...]:
-    reasons = []
-    if call.input(0).dtype not in (DType.INT8, DType.FLOAT32):
-        reasons.append(f"type {call.input(0).dtype.value}; allowed: int8, float32")
-    if not 1 <= len(call.input(0).shape) <= 5:
-        reasons.append(f"rank {len(call.input(0).shape)}; allowed: 1 to 5")
-    return tuple(reasons)
-
-
 TRANSPOSE = OpDef(
     name="transpose",
     title="the axes in another order",
@@ -47,5 +45,5 @@ TRANSPOSE = OpDef(
     run_int=run,
     attrs=TransposeAttrs,
     scale_rule=ScaleRule.SAME,
-    accepts=accepts,
+    accepts=int8_or_float_up_to_rank_5,
 )

@@ -69,13 +69,7 @@ def _accumulate(call: OpCall, x: Array, w: Array) -> NDArray[np.float64]:
 
 
 def run_float(call: OpCall, values: Values) -> tuple[Array, ...]:
-    x, w, bias = values[0], values[1], values[2] if len(values) > 2 else None
-    assert x is not None
-    assert w is not None
-    y = _accumulate(call, x.astype(np.float64), w.astype(np.float64))
-    if bias is not None:
-        y = y + bias
-    return (mac.apply_activation(y.astype(np.float32), call.attrs.activation),)
+    return mac.run_float(call, values, _accumulate)
 
 
 def requant(call: OpCall) -> mac.Requant:
@@ -84,15 +78,7 @@ def requant(call: OpCall) -> mac.Requant:
 
 
 def run_int(call: OpCall, values: Values) -> tuple[Array, ...]:
-    x, w, bias = values[0], values[1], values[2] if len(values) > 2 else None
-    assert x is not None
-    assert w is not None
-    acc = _accumulate(call, mac.centred(x, call.input(0)), mac.centred(w, call.input(1))).astype(
-        np.int64
-    )
-    if bias is not None:
-        acc = acc + bias.astype(np.int64)
-    return (mac.finish(acc, requant(call), call.output.dtype),)
+    return mac.run_int(call, values, _accumulate, requant(call))
 
 
 def macs(call: OpCall) -> int:
