@@ -215,6 +215,10 @@ def _key(step: Step) -> str:
     return f"{step.template}|{fixed}|{pointers}"
 
 
+# Stands for the parameters until the text tells which there are.
+_PARAMS = "@parameters@"
+
+
 def _render(name: str, steps: Sequence[Step], env: jinja2.Environment) -> tuple[str, list[str]]:
     """The text of a function and the names of its integer parameters."""
     plan = steps[0].plan
@@ -222,17 +226,14 @@ def _render(name: str, steps: Sequence[Step], env: jinja2.Environment) -> tuple[
     shape = {f: f if f in varying else v for f, v in plan.shape.items()}
     fields = _Fields(plan.fixed, shape)
     template = env.get_template(f"kernels/{steps[0].template}.c.j2")
-
-    def text(params: str) -> str:
-        return without_single_loops(tidy(template.render(fn=name, params=params, k=fields)))
-
+    text = without_single_loops(tidy(template.render(fn=name, params=_PARAMS, k=fields)))
     # Loops that run once are gone by now, and with them what only they read.
-    body = re.sub(r"/\*.*?\*/", "", text(""), flags=re.DOTALL)
+    body = re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
     parameters = [f for f in varying if f in fields.used and re.search(rf"\b{f}\b", body)]
     declared = [f"{p.ctype} *{p.name}" for p in plan.pointers]
     declared += [f"int32_t {f}" for f in parameters]
     params = _wrap(declared, len(f"static void {name}("))
-    return text(params), parameters
+    return text.replace(_PARAMS, params), parameters
 
 
 def tidy(text: str) -> str:

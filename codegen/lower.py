@@ -25,7 +25,7 @@ from tinsmith.codegen.program import (
     verify,
 )
 from tinsmith.pipeline.errors import UnsupportedModel
-from tinsmith.pipeline.graph import DType, Graph, Node, Tensor
+from tinsmith.pipeline.graph import DType, Graph, Node
 from tinsmith.pipeline.ops import call_of
 
 OBJECTIVES = ("balanced", "time", "size", "ram")
@@ -81,7 +81,7 @@ def lower(
         graph,
         tuple(isa),
         options.objective,
-        tuple(_step(graph, c, i, view, offsets) for i, c in enumerate(choices)),
+        tuple(_step(graph, c, view, offsets) for c in choices),
         tuple((t, view(t)) for t in graph.inputs),
         tuple((t, view(t)) for t in graph.outputs),
         tuple(StateView(s.name, view(s.tensor), s.initial) for s in graph.state),
@@ -159,15 +159,14 @@ def _lay_out(
 ) -> _Layout:
     """The smallest plan over the orders of calls: the graph's, and that of the least peak."""
     given = [kernels[n.name][0] for n in graph.nodes if n.op != "reshape"]
+    computed = [t for t in graph.tensors.values() if not t.is_constant]
+    alignment = max([memory.ALIGNMENT, *(t.dtype.bytes for t in computed)])
     best: _Layout | None = None
     for order in _orders(graph, given, alias, options):
         choices = [given[i] for i in order]
         choices = _unique_constants([*choices, *_state_updates(graph, alias)])
         lives, overlaps = _lives(graph, choices, alias, options)
-        widest = max(
-            (t.dtype.bytes for t in graph.tensors.values() if not t.is_constant), default=1
-        )
-        plan = memory.plan_memory(lives, overlaps, max(memory.ALIGNMENT, widest))
+        plan = memory.plan_memory(lives, overlaps, alignment)
         if best is None or plan.arena_bytes < best.plan.arena_bytes:
             best = _Layout(choices, plan)
     assert best is not None
@@ -361,7 +360,6 @@ def _overlaps(
 def _step(
     graph: Graph,
     choice: _Choice,
-    index: int,
     view: Callable[[str], BufferView],
     offsets: Mapping[str, int],
 ) -> Step:
@@ -382,12 +380,12 @@ def _summary(graph: Graph, node: Node) -> str:
     sources = [graph.tensors[n] for n in node.inputs if n and not graph.tensors[n].is_constant]
     shapes = " + ".join(shape_text(t.shape) for t in sources)
     text = f"{node.name}: {node.op} {shapes} -> {shape_text(graph.tensors[node.outputs[0]].shape)}"
-    for label, value in _attributes(node, sources):
+    for label, value in _attributes(node):
         text += f", {label} {value}"
     return c_comment(text)
 
 
-def _attributes(node: Node, sources: Sequence[Tensor]) -> list[tuple[str, str]]:
+def _attributes(node: Node) -> list[tuple[str, str]]:
     a = node.attrs
     found = []
     if hasattr(a, "kernel"):

@@ -1,5 +1,4 @@
-"""Plans of the kernels that work element by element: add, tables of a single input, softmax,
-borders."""
+"""Plans of the kernels that work element by element: add, tables, softmax, changes of scale."""
 
 from __future__ import annotations
 
@@ -9,8 +8,10 @@ import numpy as np
 
 from tinsmith.codegen.kernels.packing import c_comment, c_identifier
 from tinsmith.codegen.program import C_TYPES, Constant, KernelPlan, Overlap, Pointer
-from tinsmith.pipeline.graph import DType
+from tinsmith.pipeline.graph import DType, Shape
 from tinsmith.pipeline.ops import OPS, OpCall, add, quantize, softmax
+
+Steps = tuple[tuple[int, int, int], ...]  # extent, stride of a, stride of b
 
 
 def in_order(input_bytes: int, output_bytes: int, count: int) -> Overlap:
@@ -20,7 +21,7 @@ def in_order(input_bytes: int, output_bytes: int, count: int) -> Overlap:
 
 
 def add_plan(call: OpCall) -> KernelPlan:
-    """Same shapes, or the second operand a single value."""
+    """Any shapes that broadcast."""
     k = add.constants(call)
     shape = {
         "size": call.output.size,
@@ -70,23 +71,28 @@ def operands(
     return tuple(pointers), tuple(constants)
 
 
-def broadcast_steps(call: OpCall) -> tuple[tuple[int, int, int], ...] | None:
-    """(extent, stride of a, stride of b) of each axis, merged where possible; None for equal
-    shapes."""
+def broadcast_steps(call: OpCall) -> Steps | None:
+    """The loops over two operands that broadcast; None for equal shapes."""
     a, b, y = call.input(0).shape, call.input(1).shape, call.output.shape
     if a == b:
         return None
-    rank = len(y)
-    strides = []
-    for shape in (a, b):
-        padded = (1,) * (rank - len(shape)) + shape
-        step, out = 1, []
-        for d in reversed(padded):
-            out.append(0 if d == 1 else step)
-            step *= d
-        strides.append(out[::-1])
+    return pair_steps(y, broadcast_strides(a, len(y)), broadcast_strides(b, len(y)))
+
+
+def broadcast_strides(shape: Shape, rank: int) -> list[int]:
+    """Strides of a dense tensor that is broadcast to a rank; 0 where it is repeated."""
+    padded = (1,) * (rank - len(shape)) + shape
+    strides, step = [], 1
+    for d in reversed(padded):
+        strides.append(0 if d == 1 else step)
+        step *= d
+    return strides[::-1]
+
+
+def pair_steps(out: Shape, a: list[int], b: list[int]) -> Steps:
+    """Loops over an output with the strides of both operands, merged where they can be."""
     axes: list[tuple[int, int, int]] = []
-    for extent, sa, sb in zip(y, *strides, strict=True):
+    for extent, sa, sb in zip(out, a, b, strict=True):
         if extent == 1:
             continue
         if axes and axes[-1][1] == sa * extent and axes[-1][2] == sb * extent:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinsmith.codegen.kernels.elementwise import broadcast_steps, in_order, operands
+from tinsmith.codegen.kernels.elementwise import (
+    broadcast_steps,
+    broadcast_strides,
+    in_order,
+    operands,
+    pair_steps,
+)
 from tinsmith.codegen.kernels.mac import INT32_SAFE
 from tinsmith.codegen.program import C_TYPES, KernelPlan, Pointer
-from tinsmith.pipeline.graph import DType, Shape
+from tinsmith.pipeline.graph import DType
 from tinsmith.pipeline.ops import OpCall, batch_matmul, squared_difference
-
-Steps = tuple[tuple[int, int, int], ...]  # extent, stride of a, stride of b
 
 
 def cast_plan(call: OpCall) -> KernelPlan:
@@ -41,29 +45,6 @@ def gather_plan(call: OpCall) -> KernelPlan:
     return KernelPlan(fixed, fields, pointers, constants)
 
 
-def _strides(shape: Shape, rank: int) -> list[int]:
-    """Strides of a dense tensor that is broadcast to a rank; 0 where it is repeated."""
-    padded = (1,) * (rank - len(shape)) + shape
-    strides, step = [], 1
-    for d in reversed(padded):
-        strides.append(0 if d == 1 else step)
-        step *= d
-    return strides[::-1]
-
-
-def pair_steps(out: Shape, a: list[int], b: list[int]) -> Steps:
-    """Loops over an output with the strides of both operands, merged where they can be."""
-    axes: list[tuple[int, int, int]] = []
-    for extent, sa, sb in zip(out, a, b, strict=True):
-        if extent == 1:
-            continue
-        if axes and axes[-1][1] == sa * extent and axes[-1][2] == sb * extent:
-            axes[-1] = (axes[-1][0] * extent, sa, sb)
-        else:
-            axes.append((extent, sa, sb))
-    return tuple(axes) or ((1, 0, 0),)
-
-
 def squared_difference_plan(call: OpCall) -> KernelPlan:
     k = squared_difference.constants(call)
     size = call.output.size
@@ -86,8 +67,8 @@ def batch_matmul_plan(call: OpCall) -> KernelPlan:
     rows, depth, columns = a[-2], a[-1], b[-1]
     steps = pair_steps(
         lead,
-        [s * rows * depth for s in _strides(a[:-2], len(lead))],
-        [s * depth * columns for s in _strides(b[:-2], len(lead))],
+        [s * rows * depth for s in broadcast_strides(a[:-2], len(lead))],
+        [s * depth * columns for s in broadcast_strides(b[:-2], len(lead))],
     )
     pointers, constants = operands(call, ("a", "b"))
     a_strides = (1, rows) if call.attrs.adjoint_a else (depth, 1)
