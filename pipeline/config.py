@@ -311,6 +311,11 @@ class Config(Table):
     gates: Gates = Field(default=Gates())
 
 
+def c_name(config: Config) -> str:
+    """What the names of the generated C are made of."""
+    return config.generate.name or config.run.name
+
+
 def load_config(path: Path) -> Config:
     """Read a configuration file, or `tinsmith.toml` in a folder; paths in it are relative to it.
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from tinsmith.codegen.emit import Sources, emit
 from tinsmith.codegen.lower import LowerOptions, lower
 from tinsmith.codegen.program import Program
 from tinsmith.pipeline.errors import DoesNotFit
-from tinsmith.pipeline.graph import Graph
+from tinsmith.pipeline.graph import Array, Graph
+from tinsmith.targets.emulators import open_runner
 from tinsmith.targets.harness import ModelInterface
 from tinsmith.targets.image import Image, Sizes
 from tinsmith.targets.target import Target
@@ -97,6 +100,37 @@ def temporary_build(program: Program, target: Target, **options: object) -> Iter
     """As `build`, in a folder that is gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="tinsmith-") as folder:
         yield build(program, target, Path(folder), **options)  # type: ignore[arg-type]
+
+
+def device_samples(graph: Graph, samples: Mapping[str, Array]) -> list[tuple[bytes, ...]]:
+    """Samples [N, *shape] by input name as a runner takes them: the bytes of every input."""
+    count = len(next(iter(samples.values())))
+    return [tuple(samples[n][i].tobytes() for n in graph.inputs) for i in range(count)]
+
+
+def traced_steps(
+    program: Program,
+    target: Target,
+    samples: Mapping[str, Array],
+    toolchain: Toolchain | None = None,
+) -> Iterator[list[tuple[int, Array]]]:
+    """For each sample, what every step computed on the target: (step, its first output).
+
+    Where the program has state, the samples are one sequence.
+    """
+    graph = program.graph
+    with (
+        temporary_build(program, target, toolchain=toolchain, trace=True) as made,
+        open_runner(made.image, target) as runner,
+    ):
+        rows = device_samples(graph, samples)
+        for result in runner.run(rows, reset_each=not graph.state, count="none"):
+            yield [(step, _first_output(program, step, data)) for step, data in result.trace]
+
+
+def _first_output(program: Program, step: int, data: bytes) -> Array:
+    view = program.steps[step].outs[0]
+    return np.frombuffer(data, view.dtype.numpy).reshape(view.shape)
 
 
 def check_fit(program: Program, target: Target, flash_bytes: int, ram_bytes: int) -> None:

@@ -9,12 +9,11 @@ import numpy as np
 from tinsmith.codegen.emit import model_name
 from tinsmith.codegen.lower import LowerOptions, lower
 from tinsmith.pipeline import interpreter
-from tinsmith.pipeline.deployment import temporary_build
+from tinsmith.pipeline.deployment import traced_steps
 from tinsmith.pipeline.errors import ConfigError
 from tinsmith.pipeline.exporters.tflite import to_tflite
 from tinsmith.pipeline.graph import Array, Graph
 from tinsmith.pipeline.oracles import ORACLES, oracle
-from tinsmith.targets.emulators import open_runner
 from tinsmith.targets.target import Target, all_targets, target_named
 
 INTERPRETER = "interpreter"
@@ -72,19 +71,10 @@ def _interpreted(graph: Graph, samples: Mapping[str, Array]) -> Trace:
 
 def _on_target(graph: Graph, samples: Mapping[str, Array], target: Target) -> Trace:
     program = lower(graph, model_name(graph.name), target.isa, LowerOptions())
-    count = len(next(iter(samples.values())))
-    inputs = [tuple(samples[n][i].tobytes() for n in graph.inputs) for i in range(count)]
     rows: dict[str, list[Array]] = {}
-    with (
-        temporary_build(program, target, trace=True) as made,
-        open_runner(made.image, target) as runner,
-    ):
-        for result in runner.run(inputs, reset_each=not graph.state, count="none"):
-            for step, data in result.trace:
-                node = program.steps[step].node
-                if node.op == "assign":
-                    continue
-                out = graph.tensors[node.outputs[0]]
-                value = np.frombuffer(data, out.dtype.numpy).reshape(out.shape)
-                rows.setdefault(out.name, []).append(value)
+    for steps in traced_steps(program, target, samples):
+        for step, value in steps:
+            node = program.steps[step].node
+            if node.op != "assign":
+                rows.setdefault(node.outputs[0], []).append(value)
     return {name: np.stack(values) for name, values in rows.items()}

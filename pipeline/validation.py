@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -12,7 +12,12 @@ from numpy.typing import NDArray
 
 from tinsmith.codegen.program import Program
 from tinsmith.pipeline import interpreter
-from tinsmith.pipeline.deployment import Build, temporary_build
+from tinsmith.pipeline.deployment import (
+    Build,
+    device_samples,
+    temporary_build,
+    traced_steps,
+)
 from tinsmith.pipeline.errors import ToolFailed
 from tinsmith.pipeline.exporters.tflite import to_tflite
 from tinsmith.pipeline.graph import Array, Graph
@@ -108,7 +113,7 @@ def run_device(build: Build, samples: Samples) -> tuple[Outputs, int | None, int
     """(outputs [N, *shape], instructions of the first inference, peak stack) of the C."""
     program = build.program
     graph = program.graph
-    rows = [tuple(samples[n][i].tobytes() for n in graph.inputs) for i in range(count_of(samples))]
+    rows = device_samples(graph, samples)
     collected: list[list[Array]] = []
     instructions = stack = None
     with open_runner(build.image, build.target) as runner:
@@ -186,33 +191,25 @@ def validate(
     per_layer: bool = False,
     note: str = "",
     oracles: bool = True,
-    oracle_samples: int | None = None,
-    tell: Callable[[str], None] = lambda line: None,
 ) -> tuple[Validation, Outputs]:
     """Runs the samples everywhere and compares. Returns the report and the target's outputs.
 
     made: the compiled model, where there is one already; else it is compiled for the occasion.
-    expected: the interpreter's outputs, where they are known already. oracle_samples: how many of
-    the samples the oracles are given (None for all).
+    expected: the interpreter's outputs, where they are known already.
     """
     graph = program.graph
     if expected is None:
-        tell("interpreter")
         expected = interpret(graph, samples)
     counts: dict[str, int] = {}
     skipped: dict[str, str] = {}
     if oracles:
-        tell("oracles")
-        first = {n: a[:oracle_samples] for n, a in samples.items()}
-        counts, skipped = ask_oracles(graph, first, tuple(e[:oracle_samples] for e in expected))
-    tell(f"compiling and running on {target.name}")
+        counts, skipped = ask_oracles(graph, samples, expected)
     with nullcontext(made) if made else temporary_build(program, target, toolchain=toolchain) as b:
         outputs, instructions, stack = run_device(b, samples)
         sizes, image = b.image.sizes, b.image
     mismatches = differing_bytes(outputs, expected)
     layers: tuple[LayerResult, ...] = ()
     if per_layer:
-        tell("layers")
         layers = compare_layers(program, target, samples, toolchain=toolchain)
     report = Validation(
         target=target.name,
@@ -249,29 +246,20 @@ def compare_layers(
 ) -> tuple[LayerResult, ...]:
     """Every step's output on the target against the interpreter, over the first `count` samples."""
     graph = program.graph
-    rows = []
-    for i in range(min(count, count_of(samples))):
-        rows.append(tuple(samples[n][i].tobytes() for n in graph.inputs))
+    few = {name: array[:count] for name, array in samples.items()}
     wrong = [0] * len(program.steps)
     worst = [0] * len(program.steps)
     state = None
-    with (
-        temporary_build(program, target, toolchain=toolchain, trace=True) as made,
-        open_runner(made.image, target) as runner,
-    ):
-        results = runner.run(rows, reset_each=not graph.state, count="none")
-        for i, result in enumerate(results):
-            inputs = {n: samples[n][i] for n in graph.inputs}
-            tensors, after = interpreter.run(graph, inputs, state)
-            state = after if graph.state else None
-            for step, data in result.trace:
-                node = program.steps[step].node
-                source = node.inputs[0] if node.op == "assign" else node.outputs[0]
-                want = tensors[source]
-                have = np.frombuffer(data, want.dtype)
-                gap = np.abs(have.astype(np.float64) - want.reshape(-1).astype(np.float64))
-                wrong[step] += int(np.count_nonzero(gap))
-                worst[step] = max(worst[step], int(gap.max(initial=0)))
+    for i, steps in enumerate(traced_steps(program, target, few, toolchain)):
+        inputs = {n: few[n][i] for n in graph.inputs}
+        tensors, after = interpreter.run(graph, inputs, state)
+        state = after if graph.state else None
+        for step, have in steps:
+            node = program.steps[step].node
+            want = tensors[node.inputs[0] if node.op == "assign" else node.outputs[0]]
+            gap = np.abs(have.astype(np.float64) - want.astype(np.float64).reshape(have.shape))
+            wrong[step] += int(np.count_nonzero(gap))
+            worst[step] = max(worst[step], int(gap.max(initial=0)))
     return tuple(
         LayerResult(s.node.name, s.node.op, s.kernel, s.outs[0].shape, wrong[i], worst[i])
         for i, s in enumerate(program.steps)

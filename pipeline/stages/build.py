@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar, Self
 
-from tinsmith.pipeline.config import Config
+from tinsmith.pipeline.config import Config, c_name
 from tinsmith.pipeline.flow import Artifact, Progress, Stage
 from tinsmith.pipeline.stages.common import write_metrics
 from tinsmith.pipeline.stages.generate import CODE_SOURCES, CODE_TOOLS
@@ -31,8 +31,7 @@ class BuildImages(Stage):
 
     @classmethod
     def from_config(cls, config: Config) -> Self:
-        name = config.generate.name or config.run.name
-        return cls(tuple(config.generate.targets), config.generate.objective, name)
+        return cls(tuple(config.generate.targets), config.generate.objective, c_name(config))
 
     def run(self, inputs: Mapping[str, Artifact], out_dir: Path, progress: Progress) -> None:
         from tinsmith.codegen.emit import model_name

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
 
-from tinsmith.pipeline.config import Config
+from tinsmith.pipeline.config import Config, c_name
 from tinsmith.pipeline.flow import Artifact, Progress, Stage
 from tinsmith.pipeline.stages.common import read_images
 from tinsmith.pipeline.stages.quantize import GRAPH_SOURCES
@@ -40,8 +40,7 @@ class GenerateCode(Stage):
 
     @classmethod
     def from_config(cls, config: Config) -> Self:
-        name = config.generate.name or config.run.name
-        return cls(tuple(config.generate.targets), config.generate.objective, name)
+        return cls(tuple(config.generate.targets), config.generate.objective, c_name(config))
 
     def run(self, inputs: Mapping[str, Artifact], out_dir: Path, progress: Progress) -> None:
         from tinsmith.pipeline.generation import GOLDEN_SAMPLES, generate

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from tinsmith.pipeline.config import Config, Validate
+from tinsmith.codegen.program import Program
+from tinsmith.pipeline.config import Config, Validate, c_name
 from tinsmith.pipeline.flow import Artifact, Progress, Stage
+from tinsmith.pipeline.graph import Array
 from tinsmith.pipeline.stages.build import HOST
 from tinsmith.pipeline.stages.common import (
     accuracy,
@@ -38,9 +40,8 @@ class ValidateTargets(Stage):
 
     @classmethod
     def from_config(cls, config: Config) -> Self:
-        name = config.generate.name or config.run.name
         options = config.generate
-        return cls(config.validation, tuple(options.targets), options.objective, name)
+        return cls(config.validation, tuple(options.targets), options.objective, c_name(config))
 
     def run(self, inputs: Mapping[str, Artifact], out_dir: Path, progress: Progress) -> None:
         from tinsmith.codegen.emit import model_name
@@ -87,13 +88,15 @@ class ValidateTargets(Stage):
             fields["confusion"] = confusion_matrix(outputs[0], labels, images.classes)
             report[name] = fields
         few = {n: a[:SANITIZED_SAMPLES] for n, a in samples.items()}
-        report[HOST]["sanitizers"] = _sanitize(graph, model_name(self.c_name), few)
+        report[HOST]["sanitizers"] = _sanitize(
+            make_program(graph, model_name(self.c_name), target_named(HOST), self.objective), few
+        )
         write_metrics(out_dir, report, "validation.json")
 
 
-def _sanitize(graph: Any, name: str, samples: Any) -> str:
+def _sanitize(program: Program, samples: Mapping[str, Array]) -> str:
     """How a build under ASan and UBSan fared: "clean", or why there is none."""
-    from tinsmith.pipeline.deployment import make_program, temporary_build
+    from tinsmith.pipeline.deployment import temporary_build
     from tinsmith.pipeline.validation import differing_bytes, interpret, run_device
     from tinsmith.targets.target import target_named
     from tinsmith.targets.toolchains import sanitizer_compiler
@@ -101,9 +104,7 @@ def _sanitize(graph: Any, name: str, samples: Any) -> str:
     compiler = sanitizer_compiler()
     if compiler is None:
         return "not run: needs gcc or clang with their sanitizers"
-    target = target_named(HOST)
-    program = make_program(graph, name, target, "balanced")
-    with temporary_build(program, target, toolchain=compiler, sanitize=True) as made:
+    with temporary_build(program, target_named(HOST), toolchain=compiler, sanitize=True) as made:
         outputs, _, _ = run_device(made, samples)
-    wrong = differing_bytes(outputs, interpret(graph, samples))
+    wrong = differing_bytes(outputs, interpret(program.graph, samples))
     return "clean" if wrong == 0 else f"{wrong} bytes differ"
