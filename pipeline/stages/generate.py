@@ -16,6 +16,7 @@ CODE_SOURCES = (
     "tinsmith.targets",
     "tinsmith.pipeline.deployment",
     "tinsmith.pipeline.generation",
+    "tinsmith.pipeline.output_folder",
     "tinsmith.pipeline.validation",
     "tinsmith.pipeline.oracles",
     "tinsmith.pipeline.stages.common",

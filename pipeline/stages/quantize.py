@@ -23,6 +23,8 @@ GRAPH_SOURCES = (
     "tinsmith.pipeline.exporters",
     "tinsmith.pipeline.quantization",
     "tinsmith.pipeline.model_files",
+    "tinsmith.pipeline.cut",
+    "tinsmith.pipeline.requant_proofs",
 )
 
 
