@@ -77,22 +77,24 @@ def plan_memory(
 def lower_bound(
     lives: Sequence[Life], overlaps: Sequence[MayOverlap], alignment: int = ALIGNMENT
 ) -> int:
-    """The most bytes alive at one step, overlapping pairs counted once as far as they may
-    overlap."""
+    """The most bytes alive at one step, less all that the step's output may share with its inputs.
+
+    The output may lie over several inputs that die there, so every pair's share is taken off. Sizes
+    are as they are, and only the sum is rounded up: a last buffer needs no filling.
+    """
     steps = {b.first for b in lives} | {b.last for b in lives}
     by_name = {b.name: b for b in lives}
     bound = 0
     for step in steps:
-        alive = sum(_align(b.nbytes, alignment) for b in lives if b.first <= step <= b.last)
-        saved = 0
+        alive = sum(b.nbytes for b in lives if b.first <= step <= b.last)
+        shared = 0
         for rule in overlaps:
             earlier, later = by_name[rule.earlier], by_name[rule.later]
             if earlier.last == step == later.first:
                 delta = min(rule.max_delta, 0)
-                union = max(earlier.nbytes - delta, later.nbytes)
-                saved = max(saved, earlier.nbytes + later.nbytes - union)
-        bound = max(bound, alive - saved)
-    return max(bound, 0)
+                shared += max(min(earlier.nbytes, later.nbytes + delta), 0)
+        bound = max(bound, alive - shared)
+    return _align(bound, alignment)
 
 
 def _align(value: int, alignment: int) -> int:
