@@ -6,11 +6,12 @@ on how far its output may lie over its input, so a kernel is chosen with its pla
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tinsmith.codegen import memory
-from tinsmith.codegen.kernels import kernels_of
+from tinsmith.codegen.kernels import Kernel, kernels_of
 from tinsmith.codegen.kernels.movement import copy_plan
 from tinsmith.codegen.kernels.packing import c_comment, shape_text
 from tinsmith.codegen.order import Work, least_peak_order
@@ -59,8 +60,9 @@ def lower(
     """The program of a quantized graph. UnsupportedModel lists all that has no kernel."""
     options = options or LowerOptions()
     alias = aliases(graph)
-    _check_lowerable(graph, tuple(isa), alias)
-    kernels = _first_kernels(graph, tuple(isa), options)
+    usable = _usable_kernels(graph, tuple(isa), options)
+    _check_lowerable(graph, usable, alias)
+    kernels = _first_kernels(graph, usable, options)
     layout = _lay_out(graph, kernels, alias, options)
     if options.objective == "ram":
         plain = {n: c[::-1] for n, c in kernels.items()}
@@ -93,7 +95,31 @@ def lower(
     return verify(program)
 
 
-def _check_lowerable(graph: Graph, isa: tuple[str, ...], alias: Mapping[str, str]) -> None:
+# A node's name -> the kernels that can compute it, best first; none for a reshape.
+_Usable = Mapping[str, Sequence[Kernel]]
+
+
+def _usable_kernels(graph: Graph, isa: tuple[str, ...], options: LowerOptions) -> _Usable:
+    """What can compute each node: the first kernel where the objective asks for no other.
+
+    Each `when` is asked once, since some of them prove a layer's arithmetic.
+    """
+    one = options.objective in ("balanced", "time")
+    found = {}
+    for node in graph.nodes:
+        if node.op == "reshape":
+            continue
+        call = call_of(graph, node)
+        kernels = (
+            k
+            for k in kernels_of(node.op, isa)
+            if (options.objective == "time" or not k.costly) and k.when(call)
+        )
+        found[node.name] = tuple(itertools.islice(kernels, 1) if one else kernels)
+    return found
+
+
+def _check_lowerable(graph: Graph, usable: _Usable, alias: Mapping[str, str]) -> None:
     reasons = []
     for node in graph.nodes:
         call = call_of(graph, node)
@@ -101,7 +127,7 @@ def _check_lowerable(graph: Graph, isa: tuple[str, ...], alias: Mapping[str, str
             if call.input(0).is_constant:
                 reasons.append(f"reshape '{node.name}': its input is a constant; fold it first")
             continue
-        if not any(k.when(call) for k in kernels_of(node.op, isa)):
+        if not usable[node.name]:
             kinds = [t.dtype.value for t in (*call.inputs[:1], *call.outputs[:1]) if t]
             hint = "quantize the model first" if "float32" in kinds else "see `tinsmith ops`"
             reasons.append(f"{node.op} '{node.name}': no kernel for {' to '.join(kinds)}; {hint}")
@@ -129,7 +155,7 @@ class _Layout:
 _Kernels = Mapping[str, Sequence[_Choice]]
 
 
-def _first_kernels(graph: Graph, isa: tuple[str, ...], options: LowerOptions) -> _Kernels:
+def _first_kernels(graph: Graph, usable: _Usable, options: LowerOptions) -> _Kernels:
     """What each node may become: the fastest alone, or all where the objective is another.
 
     "size" puts those with the fewest bytes of constants first.
@@ -139,11 +165,7 @@ def _first_kernels(graph: Graph, isa: tuple[str, ...], options: LowerOptions) ->
         if node.op == "reshape":
             continue
         call = call_of(graph, node)
-        costly = options.objective == "time"
-        kernels = [k for k in kernels_of(node.op, isa) if (costly or not k.costly) and k.when(call)]
-        if options.objective in ("balanced", "time"):
-            kernels = kernels[:1]
-        choices = [_Choice(node, k.name, k.template, k.plan(call)) for k in kernels]
+        choices = [_Choice(node, k.name, k.template, k.plan(call)) for k in usable[node.name]]
         if options.objective == "size":
             choices.sort(key=_constant_bytes)
         found[node.name] = choices
