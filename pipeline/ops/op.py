@@ -82,6 +82,8 @@ class OpDef:
         the axis of the weights that may be quantized per channel.
     disagree: oracles that compute this op differently from its own, so that they are not asked.
     data_inputs: how many leading inputs are activations (the others are constants).
+    int16: who defines the arithmetic on int16 activations (symmetric, TFLite's 16x8); None where no
+        runtime has it, and `accepts` refuses it.
     """
 
     name: str
@@ -101,21 +103,63 @@ class OpDef:
     data_inputs: int = 1
     optional_inputs: tuple[int, ...] = ()
     disagree: tuple[Oracle, ...] = ()
+    int16: Oracle | None = None
+
+
+INT8_OR_FLOAT = (DType.INT8, DType.FLOAT32)
+INT8_INT16_OR_FLOAT = (DType.INT8, DType.INT16, DType.FLOAT32)
+
+
+def refused_types(allowed: Sequence[DType], *tensors: Tensor) -> tuple[str, ...]:
+    """Reasons where activations are not all of one of the allowed types, or int16 is asymmetric."""
+    kinds = list(dict.fromkeys(t.dtype for t in tensors))
+    names = ", ".join(t.value for t in allowed)
+    if len(kinds) > 1:
+        found = ", ".join(k.value for k in kinds)
+        return (f"types {found}; allowed: all of one type out of {names}",)
+    if kinds[0] not in allowed:
+        return (f"type {kinds[0].value}; allowed: {names}",)
+    if kinds[0] is DType.INT16:
+        return asymmetric(*tensors)
+    return ()
+
+
+def asymmetric(*tensors: Tensor) -> tuple[str, ...]:
+    """Reasons where int16 activations have a zero point."""
+    return tuple(
+        f"'{t.name}' is int16 with zero point {t.quant.zero_point[0]}; allowed for int16: 0"
+        for t in tensors
+        if t.dtype is DType.INT16 and t.quant is not None and any(t.quant.zero_point)
+    )
 
 
 def int8_or_float(call: OpCall) -> tuple[str, ...]:
     """`accepts` of an op that takes int8 and float32 and nothing else."""
-    dtype = call.input(0).dtype
-    if dtype not in (DType.INT8, DType.FLOAT32):
-        return (f"type {dtype.value}; allowed: int8, float32",)
-    return ()
+    return refused_types(INT8_OR_FLOAT, call.input(0))
+
+
+def int8_int16_or_float(call: OpCall) -> tuple[str, ...]:
+    """`accepts` of an op that also takes int16, whose inputs and outputs are of one type.
+
+    Such an op says by `OpDef.int16` whose arithmetic it is.
+    """
+    return refused_types(INT8_INT16_OR_FLOAT, call.input(0), *call.outputs)
+
+
+def up_to_rank_5(call: OpCall) -> tuple[str, ...]:
+    """Reasons of an op whose kernels walk up to five axes."""
+    rank = len(call.input(0).shape)
+    return () if 1 <= rank <= 5 else (f"rank {rank}; allowed: 1 to 5",)
 
 
 def int8_or_float_up_to_rank_5(call: OpCall) -> tuple[str, ...]:
-    """The same of an op whose kernels walk up to five axes."""
-    rank = len(call.input(0).shape)
-    reasons = () if 1 <= rank <= 5 else (f"rank {rank}; allowed: 1 to 5",)
-    return int8_or_float(call) + reasons
+    """`int8_or_float` of an op whose kernels walk up to five axes."""
+    return int8_or_float(call) + up_to_rank_5(call)
+
+
+def int8_int16_or_float_up_to_rank_5(call: OpCall) -> tuple[str, ...]:
+    """`int8_int16_or_float` of an op whose kernels walk up to five axes."""
+    return int8_int16_or_float(call) + up_to_rank_5(call)
 
 
 def call_of(graph: Graph, node: Node) -> OpCall:
