@@ -30,7 +30,7 @@ def choose_quant(
     """Per-tensor parameters for real values, of which a share `saturate` falls outside."""
     low, high = np.quantile(values, [saturate / 2, 1 - saturate / 2])
     first, last = integer_range(dtype)
-    if symmetric:
+    if symmetric or dtype is DType.INT16:
         bound = max(abs(low), abs(high), 1e-6)
         return QuantParams.per_tensor(bound / last, 0)
     low, high = min(low, 0.0), max(high, 0.0)
@@ -68,6 +68,7 @@ class Net:
         dtype: DType = DType.INT8,
         name: str | None = None,
     ) -> str:
+        zero_point = 0 if dtype is DType.INT16 else zero_point
         quant = QuantParams.per_tensor(scale, zero_point) if dtype.is_integer else None
         name = self.builder.fresh(name or "x")
         self.builder.input(name, shape, dtype, quant)
@@ -107,13 +108,16 @@ class Net:
         return self.builder.constant(name, data, quant)
 
     def bias(self, weights: str, x: str, count: int, spread: float = 1.0, name: str = "b") -> str:
-        """Random biases with a real deviation of `spread`."""
+        """Random biases with a real deviation of `spread`; int64 beside int16 activations."""
         real = self.rng.normal(0, spread, count)
         w, tensor = self.tensor(weights), self.tensor(x)
         if tensor.dtype is DType.FLOAT32:
             return self.builder.constant(name, real.astype(np.float32))
         assert w.quant is not None
         unit = np.float32(tensor.scale) * w.quant.scales
+        if tensor.dtype is DType.INT16:
+            wide = np.clip(np.round(real / unit), -(2**40), 2**40).astype(np.int64)
+            return self.builder.constant(name, wide)
         stored = np.clip(np.round(real / unit), -(2**30), 2**30).astype(np.int32)
         return self.builder.constant(name, stored)
 
@@ -207,12 +211,17 @@ class Net:
         definition = OPS[op]
         if definition.scale_rule in (ScaleRule.SAME, ScaleRule.ALL_SAME):
             return self.tensor(inputs[0]).quant
-        if definition.scale_rule is ScaleRule.FIXED and definition.fixed_quant is not None:
-            return QuantParams.per_tensor(*definition.fixed_quant)
+        kind = dtype or self.tensor(inputs[0]).dtype
+        fixed = definition.fixed_quant_of(kind)
+        if definition.scale_rule is ScaleRule.FIXED and fixed is not None:
+            return QuantParams.per_tensor(*fixed)
         if definition.scale_rule is ScaleRule.NONE:
             return None
         real = np.concatenate([v.ravel() for v in self._run_float(op, inputs, attrs)])
-        return choose_quant(real, saturate, dtype or DType.INT8)
+        if (dtype or self.tensor(inputs[0]).dtype) is DType.INT16:
+            return choose_quant(real, saturate, DType.INT16, symmetric=True)
+        wide = DType.INT16 if kind is DType.INT16 else DType.INT8
+        return choose_quant(real, saturate, dtype or wide)
 
     def _run_float(self, op: str, inputs: Sequence[str], attrs: Any) -> list[Array]:
         """What the node gives in real numbers for each sample."""
