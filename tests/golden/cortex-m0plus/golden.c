@@ -127,6 +127,7 @@ static __attribute__((naked, noinline, used)) void octets_1x8_groups_of_2_half_1
     /* r0-r3 four words of a tap, then products; r4 a weight, r5 four of them, r6 column, r7 stream, r8-r11 sums,
      * r12 end of the block */
     __asm__ volatile(
+        ".syntax unified\n\t" /* gcc's own default for Armv6-M is the older syntax */
         "push {r4-r7, lr}\n\t"
         "mov r4, r8\n\t"
         "mov r5, r9\n\t"
@@ -489,6 +490,7 @@ static __attribute__((naked, noinline, used)) void row_3x3_stride_1_steps_half_1
 {
     /* r0 line, r1-r3 inputs, r4-r6 weights, r7 w, r8 sum, r9 y, r10 end of the line; r11 step */
     __asm__ volatile(
+        ".syntax unified\n\t" /* gcc's own default for Armv6-M is the older syntax */
         "push {r4-r7, lr}\n\t"
         "mov r4, r8\n\t"
         "mov r5, r9\n\t"
@@ -598,6 +600,7 @@ static __attribute__((naked, noinline, used)) void sums_of_four_short(
 {
     /* r2 four of x, r3 one of them, r4 four weights, r5 one or two of them, r8-r11 sums, r12 the end of x */
     __asm__ volatile(
+        ".syntax unified\n\t" /* gcc's own default for Armv6-M is the older syntax */
         "push {r3-r7, lr}\n\t"
         "mov r4, r8\n\t"
         "mov r5, r9\n\t"

@@ -162,6 +162,7 @@ static __attribute__((naked, noinline, used)) void dot_4x1_high_exact(
 {
     /* r0 stream, r1 x, r2 r3 taps, r4-r7 sums A B C D, r8-r11 weights, r12 lr widened */
     __asm__ volatile(
+        ".syntax unified\n\t" /* gcc's own default for Armv6-M is the older syntax */
         "push {r0-r12, lr}\n\t"                      /* sp: entry, x, y, end of x, r4-r11, constants, lr, quads */
         "add lr, r1, r3\n\t"
         "str lr, [sp, #12]\n\t"
@@ -356,6 +357,7 @@ static __attribute__((naked, noinline, used)) void dot_4x2_high_exact(
 {
     /* r0 stream, r1 column, r2 r3 taps of the pixels, r4-r11 sums A0 A1 B0 B1 C0 C1 D0 D1, r12 lr weights */
     __asm__ volatile(
+        ".syntax unified\n\t" /* gcc's own default for Armv6-M is the older syntax */
         "push {r0-r11, lr}\n\t"                      /* sp: entry, column, y, step, r4-r11, lr, taps, quads */
         "ldr r12, [sp, #52]\n\t"
         "add lr, r1, r12, lsl #2\n\t"
@@ -627,6 +629,7 @@ static __attribute__((naked, noinline, used)) void dot_4x2_high_quick(
 {
     /* r0 stream, r1 column, r2 r3 taps of the pixels, r4-r11 sums A0 A1 B0 B1 C0 C1 D0 D1, r12 lr weights */
     __asm__ volatile(
+        ".syntax unified\n\t" /* gcc's own default for Armv6-M is the older syntax */
         "push {r0-r11, lr}\n\t"                      /* sp: entry, column, y, step, r4-r11, lr, taps, quads */
         "ldr r12, [sp, #52]\n\t"
         "add lr, r1, r12, lsl #2\n\t"
@@ -871,6 +874,7 @@ static __attribute__((naked, noinline, used)) void window_3x3_2_quick(
     /* r0 column, r1 y, r2-r4 weights of rows 0 1, r5-r7 of rows 1 2, r8 m, r9 channels left,
      * r10 r11 sums of the rows, r12 lr inputs; on the stack what a channel needs once */
     __asm__ volatile(
+        ".syntax unified\n\t" /* gcc's own default for Armv6-M is the older syntax */
         "push {r0-r11, lr}\n\t"
         "sub sp, sp, #28\n\t"                        /* sp: two constants, end, bias, channels left, bounds, line, y, stream, count, r4-r11, lr */
         "mov r9, #4\n\t"
