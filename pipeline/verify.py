@@ -96,11 +96,12 @@ def _verify_scales(graph: Graph, node: Node) -> None:
     op = OPS[node.op]
     call = call_of(graph, node)
     out = call.output
-    if op.scale_rule is ScaleRule.FIXED and op.fixed_quant is not None:
-        if (out.scale, out.zero_point) != op.fixed_quant:
+    fixed = op.fixed_quant_of(out.dtype)
+    if op.scale_rule is ScaleRule.FIXED and fixed is not None:
+        if (out.scale, out.zero_point) != fixed:
             raise ModelError(
                 f"{node.op} '{node.name}': output scale {out.scale} and zero point "
-                f"{out.zero_point}; allowed: {op.fixed_quant[0]} and {op.fixed_quant[1]}"
+                f"{out.zero_point}; allowed: {fixed[0]} and {fixed[1]}"
             )
         return
     if op.scale_rule not in (ScaleRule.SAME, ScaleRule.ALL_SAME):

@@ -16,7 +16,7 @@ class ScaleRule(enum.Enum):
     FREE = "free"  # calibrated
     SAME = "same as the first input"  # the op moves or selects values
     ALL_SAME = "the same for all inputs and outputs"
-    FIXED = "fixed by the op"  # see OpDef.fixed_quant
+    FIXED = "fixed by the op"  # see OpDef.fixed_quant_of
     NONE = "none"  # the output is not quantized
 
 
@@ -77,7 +77,8 @@ class OpDef:
     run_int: integer arrays in, integer arrays out, bit-exact to the oracle.
     macs: multiply-accumulates of one call (0 for ops without).
     accepts: reasons why this call is not supported, empty where it is (types, ranks, attributes).
-    fixed_quant: the (scale, zero point) of the output where the scale rule is FIXED.
+    fixed_quant: the (scale, zero point) of an int8 output where the scale rule is FIXED.
+    fixed_quant_int16: the same of an int16 output.
     weights, bias: index of the weight and bias inputs, None where the op has none; weight_axis is
         the axis of the weights that may be quantized per channel.
     disagree: oracles that compute this op differently from its own, so that they are not asked.
@@ -97,6 +98,7 @@ class OpDef:
     macs: Callable[[OpCall], int] = lambda call: 0
     accepts: Callable[[OpCall], tuple[str, ...]] = lambda call: ()
     fixed_quant: tuple[float, int] | None = None
+    fixed_quant_int16: tuple[float, int] | None = None
     weights: int | None = None
     bias: int | None = None
     weight_axis: int | None = None
@@ -104,6 +106,10 @@ class OpDef:
     optional_inputs: tuple[int, ...] = ()
     disagree: tuple[Oracle, ...] = ()
     int16: Oracle | None = None
+
+    def fixed_quant_of(self, dtype: DType) -> tuple[float, int] | None:
+        """The fixed (scale, zero point) of an output of a type; None where it is free."""
+        return self.fixed_quant_int16 if dtype is DType.INT16 else self.fixed_quant
 
 
 INT8_OR_FLOAT = (DType.INT8, DType.FLOAT32)

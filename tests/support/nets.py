@@ -218,10 +218,9 @@ class Net:
         if definition.scale_rule is ScaleRule.NONE:
             return None
         real = np.concatenate([v.ravel() for v in self._run_float(op, inputs, attrs)])
-        if (dtype or self.tensor(inputs[0]).dtype) is DType.INT16:
-            return choose_quant(real, saturate, DType.INT16, symmetric=True)
-        wide = DType.INT16 if kind is DType.INT16 else DType.INT8
-        return choose_quant(real, saturate, dtype or wide)
+        if kind is DType.INT16:
+            return choose_quant(real, saturate, DType.INT16)
+        return choose_quant(real, saturate, dtype or DType.INT8)
 
     def _run_float(self, op: str, inputs: Sequence[str], attrs: Any) -> list[Array]:
         """What the node gives in real numbers for each sample."""
