@@ -6,12 +6,11 @@ on how far its output may lie over its input, so a kernel is chosen with its pla
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from tinsmith.codegen import memory
-from tinsmith.codegen.kernels import Kernel, kernels_of
+from tinsmith.codegen.choice import Usable, usable_kernels
 from tinsmith.codegen.kernels.movement import copy_plan
 from tinsmith.codegen.kernels.packing import c_comment, shape_text
 from tinsmith.codegen.order import Work, least_peak_order
@@ -40,10 +39,12 @@ class LowerOptions:
     that take much flash; "size" the one with the fewest bytes of constants; "ram" the fastest with
     which the arena is smallest.
     preserve_inputs: inputs are not overwritten during a run.
+    choice: layer -> name of the kernel that it gets, whatever the objective prefers.
     """
 
     objective: str = "balanced"
     preserve_inputs: bool = False
+    choice: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +61,7 @@ def lower(
     """The program of a quantized graph. UnsupportedModel lists all that has no kernel."""
     options = options or LowerOptions()
     alias = aliases(graph)
-    usable = _usable_kernels(graph, tuple(isa), options)
+    usable = usable_kernels(graph, tuple(isa), options.objective, options.choice)
     _check_lowerable(graph, usable, alias)
     kernels = _first_kernels(graph, usable, options)
     layout = _lay_out(graph, kernels, alias, options)
@@ -95,31 +96,7 @@ def lower(
     return verify(program)
 
 
-# A node's name -> the kernels that can compute it, best first; none for a reshape.
-_Usable = Mapping[str, Sequence[Kernel]]
-
-
-def _usable_kernels(graph: Graph, isa: tuple[str, ...], options: LowerOptions) -> _Usable:
-    """What can compute each node: the first kernel where the objective asks for no other.
-
-    Each `when` is asked once, since some of them prove a layer's arithmetic.
-    """
-    one = options.objective in ("balanced", "time")
-    found = {}
-    for node in graph.nodes:
-        if node.op == "reshape":
-            continue
-        call = call_of(graph, node)
-        kernels = (
-            k
-            for k in kernels_of(node.op, isa)
-            if (options.objective == "time" or not k.costly) and k.when(call)
-        )
-        found[node.name] = tuple(itertools.islice(kernels, 1) if one else kernels)
-    return found
-
-
-def _check_lowerable(graph: Graph, usable: _Usable, alias: Mapping[str, str]) -> None:
+def _check_lowerable(graph: Graph, usable: Usable, alias: Mapping[str, str]) -> None:
     reasons = []
     for node in graph.nodes:
         call = call_of(graph, node)
@@ -155,7 +132,7 @@ class _Layout:
 _Kernels = Mapping[str, Sequence[_Choice]]
 
 
-def _first_kernels(graph: Graph, usable: _Usable, options: LowerOptions) -> _Kernels:
+def _first_kernels(graph: Graph, usable: Usable, options: LowerOptions) -> _Kernels:
     """What each node may become: the fastest alone, or all where the objective is another.
 
     "size" puts those with the fewest bytes of constants first.
