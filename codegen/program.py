@@ -109,13 +109,14 @@ class KernelPlan:
 
 @dataclass(frozen=True)
 class BufferView:
-    """A tensor's place in the arena."""
+    """A tensor's place in an arena: that of `region`, "" where there is one arena only."""
 
     offset: int
     nbytes: int
     dtype: DType
     shape: Shape
     quant: QuantParams | None
+    region: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,13 +138,29 @@ class Step:
 
 @dataclass(frozen=True)
 class Placed:
-    """A buffer's life: bytes [offset, offset + nbytes) from step `first` to step `last`."""
+    """A buffer's life: bytes [offset, offset + nbytes) of a region's arena from step `first` to
+    step `last`."""
 
     name: str
     offset: int
     nbytes: int
     first: int
     last: int
+    region: str = ""
+
+
+@dataclass(frozen=True)
+class Arena:
+    """Memory that buffers lie in.
+
+    name: the region of the target, "" where it has none. section: the linker's section that it
+    goes to, "" for where variables go. limit_bytes: what the region has, None where not known.
+    """
+
+    name: str
+    nbytes: int
+    section: str = ""
+    limit_bytes: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +174,11 @@ class StateView:
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """A lowered graph. inputs and outputs are (tensor name, view), in the graph's order."""
+    """A lowered graph. inputs and outputs are (tensor name, view), in the graph's order.
+
+    arena_bytes: of all arenas. regions: the arenas where the target has several memories.
+    caller_arena: the firmware hands the arenas to init; else they are the model's own.
+    """
 
     name: str
     graph: Graph
@@ -171,6 +192,13 @@ class Program:
     arena_bytes: int
     arena_lower_bound: int
     inputs_preserved: bool = False
+    regions: tuple[Arena, ...] = ()
+    caller_arena: bool = False
+
+    @property
+    def arenas(self) -> tuple[Arena, ...]:
+        """The arenas, from the fastest memory to the slowest; at least one."""
+        return self.regions or (Arena("", self.arena_bytes),)
 
     @property
     def constants(self) -> tuple[Constant, ...]:
@@ -194,16 +222,18 @@ def verify(program: Program) -> Program:
 
     Walks the steps with the owner of every arena byte, apart from the planner's reasoning.
     """
-    owner = np.full(program.arena_bytes, -1, np.int64)
+    several = len(program.arenas) > 1
+    owners = {a.name if several else "": np.full(a.nbytes, -1, np.int64) for a in program.arenas}
     ids: dict[str, int] = {}
 
     def claim(name: str, view: BufferView) -> None:
+        owner = owners[view.region]
         assert view.offset >= 0, name
-        assert view.offset + view.nbytes <= program.arena_bytes, name
+        assert view.offset + view.nbytes <= len(owner), name
         owner[view.offset : view.offset + view.nbytes] = ids.setdefault(name, len(ids))
 
     def check(name: str, view: BufferView, where: str) -> None:
-        held = owner[view.offset : view.offset + view.nbytes]
+        held = owners[view.region][view.offset : view.offset + view.nbytes]
         assert np.all(held == ids.get(name, -2)), (
             f"{where}: '{name}' is overwritten before it is read"
         )
@@ -247,6 +277,8 @@ def _verify_step(step: Step, alias: Mapping[str, str], claim: Any, check: Any) -
 
 
 def _disjoint(a: BufferView, b: BufferView) -> bool:
+    if a.region != b.region:
+        return True
     return a.offset + a.nbytes <= b.offset or b.offset + b.nbytes <= a.offset
 
 
