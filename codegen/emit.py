@@ -130,23 +130,38 @@ def emit(program: Program, *, trace: bool = False) -> Sources:
     env = environment()
     functions, calls = _functions(program, env)
     kernels = "\n".join(f.text for f in functions)
+    inputs = [port_facts(program.graph.tensors[n].name, v) for n, v in program.inputs]
+    outputs = [port_facts(program.graph.tensors[n].name, v) for n, v in program.outputs]
+    states = [_state(i, s.name, s.view, s.initial) for i, s in enumerate(program.state)]
+    arenas = arena_facts(program)
+    ports = {"input": inputs, "output": outputs, "reset": states}
+    texts = {f: " ".join(port["address"] for port in of) for f, of in ports.items()}
+    texts |= {"run": " ".join(calls), "invoke": texts["input"] + texts["output"]}
     context = {
         "program": program,
         "name": program.name,
         "upper": program.name.upper(),
         "generator": f"tinsmith {version('tinsmith')}",
         "model": c_comment(program.graph.name),
-        "inputs": [port_facts(program.graph.tensors[n].name, v) for n, v in program.inputs],
-        "outputs": [port_facts(program.graph.tensors[n].name, v) for n, v in program.outputs],
-        "states": [_state(i, s.name, s.view, s.initial) for i, s in enumerate(program.state)],
+        "inputs": inputs,
+        "outputs": outputs,
+        "states": states,
         "constants": [_array(c) for c in program.constants],
         "helpers": _helpers(kernels, env),
         "kernels": kernels,
         "steps": [
-            {"summary": s.summary, "call": c, "index": i, "out": s.outs[0]}
+            {
+                "summary": s.summary,
+                "call": c,
+                "index": i,
+                "nbytes": s.outs[0].nbytes,
+                "out": at(s.outs[0], "const int8_t"),
+            }
             for i, (s, c) in enumerate(zip(program.steps, calls, strict=True))
         ],
         "trace": trace,
+        **arenas,
+        "users": _users(arenas["arenas"], texts),
         "input_type": _common_type([v for _, v in program.inputs]),
         "output_type": _common_type([v for _, v in program.outputs]),
     }
@@ -273,11 +288,59 @@ def _pointer(step: Step, ctype: str, source: tuple[str, int]) -> str:
 
 def at(view: BufferView, ctype: str) -> str:
     """The C expression of a view's address as a pointer to `ctype`."""
-    place = f"&arena[{view.offset}]"
+    place = f"&{_arena_name(view.region)}[{view.offset}]"
     if ctype in ("int8_t", "const int8_t"):
         return place
     via = "const void *" if ctype.startswith("const") else "void *"
     return f"({ctype} *)({via}){place}"
+
+
+def arena_facts(program: Program) -> dict[str, Any]:
+    """The arenas as templates see them.
+
+    inside: the arena is a member of the context; else the context has pointers to the arenas, which
+    the caller gives or the model's .c file holds.
+    """
+    inside = len(program.arenas) == 1 and not program.caller_arena
+    upper = program.name.upper()
+    arenas = [
+        {
+            "region": arena.name,
+            "pointer": _arena_name(arena.name if len(program.arenas) > 1 else ""),
+            "of": "ctx->arena.bytes" if inside else f"ctx->{_arena_name(region)}",
+            "bytes": f"{upper}_{f'{region}_'.upper() if region else ''}ARENA_BYTES",
+            "nbytes": max(arena.nbytes, 1),
+            "section": arena.section,
+            "section_macro": f"{upper}_{arena.name.upper()}_SECTION" if arena.section else "",
+            "state": _kept_ranges(program, region),
+        }
+        for arena in program.arenas
+        for region in [arena.name if len(program.arenas) > 1 else ""]
+    ]
+    given = [a["pointer"] for a in arenas] if program.caller_arena else []
+    return {
+        "inside": inside,
+        "arenas": arenas,
+        "init_type": "int" if program.caller_arena else "void",
+        "init_parameters": "".join(f", void *{pointer}" for pointer in given),
+        "init_call": f"{program.name}_init({', '.join(['&ctx', *given])})",
+    }
+
+
+def _users(arenas: Sequence[Mapping[str, Any]], texts: Mapping[str, str]) -> dict[str, list[Any]]:
+    """For each function of the model, by the text that it has, the arenas that it needs."""
+    return {f: [a for a in arenas if f"&{a['pointer']}[" in text] for f, text in texts.items()}
+
+
+def _arena_name(region: str) -> str:
+    """The C name of the pointer to a region's arena."""
+    return f"{region}_arena" if region else "arena"
+
+
+def _kept_ranges(program: Program, region: str) -> list[str]:
+    """The bytes of an arena that hold state, as `first..last`."""
+    kept = sorted((s.view.offset, s.view.nbytes) for s in program.state if s.view.region == region)
+    return [f"{offset}..{offset + nbytes - 1}" for offset, nbytes in kept]
 
 
 def _helpers(kernels: str, env: jinja2.Environment) -> str:
