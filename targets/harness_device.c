@@ -32,6 +32,11 @@ void tinsmith_trace(int step, const void *data, unsigned bytes);
 uint8_t tinsmith_h_pool[POOL_BYTES] __attribute__((aligned(4096), used));
 MODEL_CONTEXT *const tinsmith_h_context __attribute__((used)) =
     (MODEL_CONTEXT *)(void *)(tinsmith_h_pool + POOL_BYTES - CONTEXT_BYTES);
+#ifdef MODEL_ARENAS
+#define ARENA(name, bytes, where) \
+    uint8_t name[bytes] __attribute__((aligned(16), used, section(where)));
+MODEL_ARENAS(ARENA)
+#endif
 const uint32_t tinsmith_h_context_bytes __attribute__((used)) = (uint32_t)sizeof(MODEL_CONTEXT);
 const uint32_t tinsmith_h_pool_bytes __attribute__((used)) = POOL_BYTES;
 
@@ -55,6 +60,9 @@ const void *tinsmith_h_output(int i) {
     return (const void *)MODEL_OUTPUT(tinsmith_h_context, i);
 }
 
+#ifdef TINSMITH_QEMU
+void tinsmith_h_fault(void);
+#else
 /* The emulator stops here and reads the arguments. */
 __attribute__((noinline)) void tinsmith_trace(int step, const void *data, unsigned bytes) {
     __asm__ volatile("" : : "r"(step), "r"(data), "r"(bytes) : "memory");
@@ -65,6 +73,7 @@ __attribute__((noinline)) void tinsmith_h_ready(void) {
         __asm__ volatile("");
     }
 }
+#endif
 
 void tinsmith_h_start(void) {
 #if defined(__aarch64__)
@@ -86,6 +95,11 @@ void tinsmith_h_start(void) {
 
 #if !defined(__aarch64__)
 void *const tinsmith_h_vectors[16] __attribute__((used)) = {
-    tinsmith_h_stack_top, (void *)tinsmith_h_start,
+    tinsmith_h_stack_top,
+    (void *)tinsmith_h_start,
+#ifdef TINSMITH_QEMU
+    (void *)tinsmith_h_fault, /* NMI */
+    (void *)tinsmith_h_fault, /* HardFault; other faults are not enabled and become one */
+#endif
 };
 #endif

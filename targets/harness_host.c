@@ -21,6 +21,20 @@ void tinsmith_trace(int step, const void *data, unsigned bytes);
 
 static FILE *reply_file;
 
+/* The context and the arenas that the model is given. */
+#define MEMORIES 9u
+static struct {
+    const uint8_t *slack;
+    size_t slack_bytes;
+} memory[MEMORIES];
+static size_t memories;
+
+#ifdef MODEL_ARENAS
+#define ARENA(name, bytes, where) static void *name;
+MODEL_ARENAS(ARENA)
+#undef ARENA
+#endif
+
 static void put_u32(uint32_t value) {
     (void)fwrite(&value, sizeof value, 1, reply_file);
 }
@@ -32,36 +46,56 @@ void tinsmith_trace(int step, const void *data, unsigned bytes) {
     (void)fwrite(data, 1, bytes, reply_file);
 }
 
-static MODEL_CONTEXT *new_context(uint8_t **slack, size_t *slack_bytes) {
+/* Memory that ends at a page which must not be touched; what lies before it is slack. */
+static void *new_memory(size_t size, size_t align) {
     const size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    const size_t align = __alignof__(MODEL_CONTEXT) > 16u ? __alignof__(MODEL_CONTEXT) : 16u;
-    const size_t bytes = (sizeof(MODEL_CONTEXT) + align - 1u) & ~(align - 1u);
+    const size_t bytes = (size + align - 1u) & ~(align - 1u);
     const size_t room = (bytes + page - 1u) & ~(page - 1u);
     uint8_t *base = mmap(NULL, room + 2u * page, PROT_READ | PROT_WRITE,
                          MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (base == MAP_FAILED || mprotect(base, page, PROT_NONE) != 0 ||
+    if (base == MAP_FAILED || memories == MEMORIES || mprotect(base, page, PROT_NONE) != 0 ||
         mprotect(base + page + room, page, PROT_NONE) != 0) {
         return NULL;
     }
     for (size_t i = 0; i < room; i++) {
         base[page + i] = CANARY;
     }
-    *slack = base + page;
-    *slack_bytes = room - bytes;
-    return (MODEL_CONTEXT *)(void *)(base + page + room - bytes);
+    memory[memories].slack = base + page;
+    memory[memories].slack_bytes = room - bytes;
+    memories++;
+    return base + page + room - bytes;
+}
+
+/* How far before the context or an arena a byte changed; 0 where none did. */
+static size_t overwritten(void) {
+    for (size_t m = 0; m < memories; m++) {
+        for (size_t i = 0; i < memory[m].slack_bytes; i++) {
+            if (memory[m].slack[i] != CANARY) {
+                return memory[m].slack_bytes - i;
+            }
+        }
+    }
+    return 0;
 }
 
 int tinsmith_h_serve(int request_fd, int reply_fd) {
     static const uint32_t input_bytes[] = MODEL_INPUT_BYTES;
     static const uint32_t output_bytes[] = MODEL_OUTPUT_BYTES;
-    uint8_t *slack = NULL;
-    size_t slack_bytes = 0;
     FILE *request_file = fdopen(request_fd, "rb");
     reply_file = fdopen(reply_fd, "wb");
-    MODEL_CONTEXT *context = new_context(&slack, &slack_bytes);
+    MODEL_CONTEXT *context = new_memory(
+        sizeof(MODEL_CONTEXT), __alignof__(MODEL_CONTEXT) > 16u ? __alignof__(MODEL_CONTEXT) : 16u);
     if (request_file == NULL || reply_file == NULL || context == NULL) {
         return 2;
     }
+#ifdef MODEL_ARENAS
+#define ARENA(name, bytes, where)   \
+    name = new_memory(bytes, 16u); \
+    if (name == NULL) {            \
+        return 2;                  \
+    }
+    MODEL_ARENAS(ARENA)
+#endif
     MODEL_INIT(context);
     uint32_t flags;
     while (fread(&flags, sizeof flags, 1, request_file) == 1) {
@@ -75,13 +109,12 @@ int tinsmith_h_serve(int request_fd, int reply_fd) {
             }
         }
         const int32_t status = MODEL_RUN(context);
-        for (size_t i = 0; i < slack_bytes; i++) {
-            if (slack[i] != CANARY) {
-                put_u32(3u);
-                put_u32((uint32_t)(slack_bytes - i));
-                (void)fflush(reply_file);
-                return 4;
-            }
+        const size_t before = overwritten();
+        if (before != 0u) {
+            put_u32(3u);
+            put_u32((uint32_t)before);
+            (void)fflush(reply_file);
+            return 4;
         }
         put_u32(2u);
         put_u32((uint32_t)status);

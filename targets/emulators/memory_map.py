@@ -2,47 +2,73 @@
 
 from dataclasses import dataclass
 
-from tinsmith.targets.harness import MemoryLayout
+from tinsmith.targets.harness import MemoryLayout, ModelInterface, flash_section
 from tinsmith.targets.image import Elf
 
 PAGE_BYTES = 4096
-_NEAR_CONTEXT = 1 << 24
+_NEAR_POOL = 1 << 24
 _NEAR = 1 << 20
 
 
 @dataclass(frozen=True)
+class Pool:
+    """Whole pages [start, end), at whose end lies what the model uses, from `first` on."""
+
+    what: str
+    start: int
+    first: int
+    end: int
+
+    @property
+    def slack_bytes(self) -> int:
+        return self.first - self.start
+
+    @property
+    def nbytes(self) -> int:
+        return self.end - self.start
+
+
+@dataclass(frozen=True)
 class MemoryMap:
-    """Sizes in whole pages. The context lies at the end of the pool, after `slack_bytes`."""
+    """Sizes in whole pages. pools: that of the context, then those of the arenas outside it.
+
+    flashes: (start, bytes) of each flash that holds constants only.
+    """
 
     elf: Elf
     layout: MemoryLayout
     flash_bytes: int
     data_bytes: int
-    pool_bytes: int
-    context: int
+    pools: tuple[Pool, ...]
+    flashes: tuple[tuple[int, int], ...]
 
     @property
-    def slack_bytes(self) -> int:
-        return self.context - self.layout.pool
-
-    @property
-    def pool_end(self) -> int:
-        return self.layout.pool + self.pool_bytes
+    def context(self) -> int:
+        return self.pools[0].first
 
     @property
     def stack_bottom(self) -> int:
         return self.layout.stack_top - self.layout.stack_bytes
 
 
-def memory_map_of(elf: Elf, layout: MemoryLayout, pointer_bytes: int) -> MemoryMap:
-    flash_end = max(start + len(data) for start, data in elf.segments)
+def memory_map_of(
+    elf: Elf, layout: MemoryLayout, pointer_bytes: int, interface: ModelInterface
+) -> MemoryMap:
+    flash_end = max(s + len(data) for s, data in elf.segments if s < layout.data)
+    context = elf.word_at("tinsmith_h_context", pointer_bytes)
+    pool_end = layout.pool + elf.word_at("tinsmith_h_pool_bytes")
+    arenas = [
+        Pool(f"the arena '{arena.name}'", *layout.arena_pool(interface, i))
+        for i, arena in enumerate(interface.arenas)
+    ]
+    flashes = [elf.sections[flash_section(i)] for i in range(len(interface.weight_sections))]
     return MemoryMap(
         elf=elf,
         layout=layout,
         flash_bytes=_pages(flash_end - layout.flash),
         data_bytes=_pages(elf.address_of("tinsmith_h_bss_end") - layout.data),
-        pool_bytes=elf.word_at("tinsmith_h_pool_bytes"),
-        context=elf.word_at("tinsmith_h_context", pointer_bytes),
+        pools=(Pool("the context", layout.pool, context, pool_end), *arenas),
+        flashes=tuple((start, _pages(size)) for start, size in flashes),
     )
 
 
@@ -55,12 +81,13 @@ def place(memory: MemoryMap, address: int) -> str:
 def what_lies_at(memory: MemoryMap, address: int) -> str:
     """An address of data: what it belongs to, or is next to."""
     layout = memory.layout
-    if memory.context <= address < memory.pool_end:
-        return f"byte {address - memory.context} of the context"
-    if memory.pool_end <= address < memory.pool_end + _NEAR_CONTEXT:
-        return f"{address - memory.pool_end} bytes past the end of the context"
-    if layout.pool - _NEAR_CONTEXT <= address < memory.context:
-        return f"{memory.context - address} bytes before the context"
+    for pool in memory.pools:
+        if pool.first <= address < pool.end:
+            return f"byte {address - pool.first} of {pool.what}"
+        if pool.end <= address < pool.end + _NEAR_POOL:
+            return f"{address - pool.end} bytes past the end of {pool.what}"
+        if pool.start - _NEAR_POOL <= address < pool.first:
+            return f"{pool.first - address} bytes before {pool.what}"
     if memory.stack_bottom - _NEAR <= address < memory.stack_bottom:
         return f"below the stack of {layout.stack_bytes} bytes"
     if memory.stack_bottom <= address < layout.stack_top:
@@ -71,7 +98,8 @@ def what_lies_at(memory: MemoryMap, address: int) -> str:
         return "a null pointer"
     symbol = memory.elf.symbol_at(address)
     if symbol is not None:
-        read_only = address < layout.flash + memory.flash_bytes
+        apart = any(start <= address < start + size for start, size in memory.flashes)
+        read_only = apart or address < layout.flash + memory.flash_bytes
         name = f"{symbol.name}+{address - symbol.address:#x}"
         return f"{name}, which is read-only" if read_only else name
     if layout.data <= address < layout.data + memory.data_bytes + _NEAR:

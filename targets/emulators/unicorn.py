@@ -61,7 +61,7 @@ class UnicornRunner:
         self._target = target
         self._timeout_seconds = timeout_seconds
         self._elf = Elf(image.path)
-        self._map = memory_map_of(self._elf, layout, target.pointer_bytes)
+        self._map = memory_map_of(self._elf, layout, target.pointer_bytes, image.interface)
         self._thumb = target.kind == "cortex-m"
         self._fault: tuple[int, int, int] | None = None
         self._failed = False
@@ -124,22 +124,26 @@ class UnicornRunner:
             uc.ctl_set_cpu_model(getattr(arm64_const, model))
         layout, memory = self._map.layout, self._map
         uc.mem_map(layout.flash, memory.flash_bytes, UC_PROT_READ | UC_PROT_EXEC)
+        for start, size in memory.flashes:
+            uc.mem_map(start, size, UC_PROT_READ)
         for start, data in self._elf.segments:
             uc.mem_write(start, data)
         read_write = UC_PROT_READ | UC_PROT_WRITE
         if memory.data_bytes:
             uc.mem_map(layout.data, memory.data_bytes, read_write)
-        uc.mem_map(layout.pool, memory.pool_bytes, read_write)
+        for pool in memory.pools:
+            uc.mem_map(pool.start, pool.nbytes, read_write)
         uc.mem_map(memory.stack_bottom, layout.stack_bytes, read_write)
         uc.mem_map(_EXIT, PAGE_BYTES, UC_PROT_ALL)
         return uc
 
     def _boot(self) -> None:
-        """Run the start-up code, fill the context with paint, initialize the model."""
+        """Run the start-up code, fill context and arenas with paint, initialize the model."""
         elf = self._elf
         ready = elf.address_of("tinsmith_h_ready")
         self._start(elf.address_of("tinsmith_h_start"), ready, "start-up")
-        self._uc.mem_write(self._map.layout.pool, bytes([_PAINT]) * self._map.pool_bytes)
+        for pool in self._map.pools:
+            self._uc.mem_write(pool.start, bytes([_PAINT]) * pool.nbytes)
         self._call("tinsmith_h_init", (), "initialization")
         inputs, outputs = self._interface.inputs, self._interface.outputs
         self._inputs = [
@@ -155,7 +159,7 @@ class UnicornRunner:
             ("output", self._outputs, outputs),
         ):
             for i, (address, size) in enumerate(zip(addresses, sizes, strict=True)):
-                if not self._map.context <= address <= self._map.pool_end - size:
+                if not any(p.first <= address <= p.end - size for p in self._map.pools):
                     raise DeviceSilent(
                         f"{self._name}: {what} {i} is at {address:#x}, outside the context"
                     )
@@ -227,13 +231,14 @@ class UnicornRunner:
             raise DeviceSilent(f"{self._name}, {where}: {self._interface.name}_run gave {code}")
 
     def _check_canary(self, where: str) -> None:
-        slack = bytes(self._uc.mem_read(self._map.layout.pool, self._map.slack_bytes))
-        if slack.strip(bytes([_PAINT])):
-            last = max(i for i, byte in enumerate(slack) if byte != _PAINT)
-            raise DeviceSilent(
-                f"{self._name}, {where}: a byte {len(slack) - last} bytes before the context "
-                "was overwritten"
-            )
+        for pool in self._map.pools:
+            slack = bytes(self._uc.mem_read(pool.start, pool.slack_bytes))
+            if slack.strip(bytes([_PAINT])):
+                last = max(i for i, byte in enumerate(slack) if byte != _PAINT)
+                raise DeviceSilent(
+                    f"{self._name}, {where}: a byte {len(slack) - last} bytes before {pool.what} "
+                    "was overwritten"
+                )
 
     def _call(self, function: str, arguments: tuple[int, ...], where: str) -> int:
         """Call a function and give back what it returned."""
