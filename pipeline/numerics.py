@@ -113,9 +113,14 @@ def integer_range(dtype: DType, bits: int = 8) -> tuple[int, int]:
 
 
 def quantize_value(real: float, tensor: Tensor) -> int:
-    """zero_point + round(real / scale), the division in float32, not clamped."""
-    ratio = np.float32(real) / np.float32(tensor.scale)
-    return tensor.zero_point + round_half_away(float(ratio))
+    """zero_point + round(real / scale), the division in float32, not clamped to the type.
+
+    A quotient beyond int32, which no scale of a real model gives and whose conversion the reference
+    leaves undefined, is as good as infinite: it saturates.
+    """
+    with np.errstate(over="ignore"):
+        ratio = float(np.float32(real) / np.float32(tensor.scale))
+    return tensor.zero_point + round_half_away(min(max(ratio, -(2.0**31)), 2.0**31 - 1))
 
 
 def activation_range(activation: Activation, output: Tensor) -> tuple[int, int]:

@@ -146,6 +146,10 @@ def test_activations_clamp_in_output_units(
     assert numerics.activation_range(activation, output(scale, zero_point)) == want
 
 
+def test_a_scale_so_small_that_a_bound_overflows_leaves_the_whole_range() -> None:
+    assert numerics.activation_range(Activation.RELU6, output(1e-40, -128)) == (-128, 127)
+
+
 def test_integer_ranges_of_types_and_of_few_bits() -> None:
     assert numerics.integer_range(DType.INT8) == (-128, 127)
     assert numerics.integer_range(DType.UINT8) == (0, 255)
