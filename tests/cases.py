@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,16 +9,20 @@ import numpy as np
 from cases_elementwise import ELEMENTWISE_CASES
 from more_cases import MORE_CASES
 from support.case import Case, one_input, q
+from support.mac_cases import (
+    ConvSpec,
+    FcSpec,
+    conv_case,
+    depthwise_case,
+    fully_connected_case,
+    pool_case,
+)
 from support.nets import Net
 from tinsmith.pipeline.graph import Activation, DType, Graph, QuantParams
-from tinsmith.pipeline.ops import Oracle, window
+from tinsmith.pipeline.ops import Oracle
 from tinsmith.pipeline.ops.add import AddAttrs
-from tinsmith.pipeline.ops.conv2d import Conv2dAttrs
-from tinsmith.pipeline.ops.depthwise_conv2d import DepthwiseConv2dAttrs
-from tinsmith.pipeline.ops.fully_connected import FullyConnectedAttrs
 from tinsmith.pipeline.ops.mean import ReduceAttrs
 from tinsmith.pipeline.ops.pad import PadAttrs
-from tinsmith.pipeline.ops.pool2d import Pool2dAttrs
 from tinsmith.pipeline.ops.reshape import ReshapeAttrs
 from tinsmith.pipeline.ops.softmax import SoftmaxAttrs
 from tinsmith.pipeline.ops.transpose import TransposeAttrs
@@ -30,81 +33,6 @@ NONE, RELU, RELU6, N1_TO_1 = (
     Activation.RELU6,
     Activation.RELU_N1_TO_1,
 )
-
-
-@dataclass(frozen=True)
-class ConvSpec:
-    """A convolution of image [n, h, w, c] with `out` channels. pads: "same", "valid" or explicit.
-
-    scale_out overrides the scale chosen from data. groups: input channels are split into so many.
-    """
-
-    name: str
-    image: tuple[int, int, int, int]
-    out: int
-    kernel: tuple[int, int]
-    stride: tuple[int, int] = (1, 1)
-    dilation: tuple[int, int] = (1, 1)
-    pads: Any = "valid"
-    activation: Activation = NONE
-    per_channel: bool = True
-    bias: float | None = 1.0
-    bits: int = 8
-    groups: int = 1
-    zero_point: int = 3
-    x_scale: float = 0.05
-    spread: float = 4.0
-    saturate: float = 0.0
-    y_quant: QuantParams | None = None
-    w_quant: QuantParams | None = None
-    dtype: DType = DType.INT8
-    few_values: bool = False
-
-
-def _pads(spec: ConvSpec) -> window.Pads:
-    if spec.pads == "valid":
-        return window.NO_PADS
-    if spec.pads == "same":
-        return window.same_pads(spec.image[1:3], spec.kernel, spec.stride, spec.dilation)
-    return spec.pads
-
-
-def _conv(spec: ConvSpec) -> Case:
-    def build(rng: np.random.Generator) -> Graph:
-        net = Net(spec.name, rng)
-        x = net.input(spec.image, spec.x_scale, spec.zero_point, spec.dtype)
-        shape = (spec.out, *spec.kernel, spec.image[3] // spec.groups)
-        axis = 0 if spec.per_channel else None
-        w = net.weights(shape, x, axis=axis, spread=spec.spread, bits=spec.bits, quant=spec.w_quant)
-        inputs = [x, w]
-        if spec.bias is not None:
-            inputs.append(net.bias(w, x, spec.out, spec.bias))
-        attrs = Conv2dAttrs(spec.stride, spec.dilation, _pads(spec), spec.activation)
-        y = net.node("conv2d", inputs, attrs, saturate=spec.saturate, quant=spec.y_quant)
-        return net.graph([y])
-
-    return Case(spec.name, build, spec.few_values)
-
-
-def _depthwise(spec: ConvSpec) -> Case:
-    def build(rng: np.random.Generator) -> Graph:
-        net = Net(spec.name, rng)
-        x = net.input(spec.image, spec.x_scale, spec.zero_point, spec.dtype)
-        shape = (1, *spec.kernel, spec.out)
-        axis = 3 if spec.per_channel else None
-        fan_in = spec.kernel[0] * spec.kernel[1]
-        w = net.weights(
-            shape, x, axis=axis, fan_in=fan_in, spread=spec.spread, bits=spec.bits,
-            quant=spec.w_quant,
-        )  # fmt: skip
-        inputs = [x, w]
-        if spec.bias is not None:
-            inputs.append(net.bias(w, x, spec.out, spec.bias))
-        attrs = DepthwiseConv2dAttrs(spec.stride, spec.dilation, _pads(spec), spec.activation)
-        y = net.node("depthwise_conv2d", inputs, attrs, saturate=spec.saturate, quant=spec.y_quant)
-        return net.graph([y])
-
-    return Case(spec.name, build, spec.few_values)
 
 
 _CONV = (
@@ -185,48 +113,6 @@ _DEPTHWISE = (
     ConvSpec("nibbles", (1, 5, 5, 5), 5, (3, 3), bits=4),
     ConvSpec("float", (1, 6, 5, 3), 6, (3, 3), pads="same", activation=RELU, dtype=DType.FLOAT32),
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class FcSpec:
-    """A matrix product: input of any shape, `out` rows."""
-
-    name: str
-    shape: tuple[int, ...]
-    depth: int
-    out: int
-    activation: Activation = NONE
-    per_channel: bool = False
-    bias: float | None = 1.0
-    bits: int = 8
-    keep_dims: bool = False
-    zero_point: int = 3
-    x_scale: float = 0.05
-    spread: float = 4.0
-    saturate: float = 0.0
-    y_quant: QuantParams | None = None
-    w_quant: QuantParams | None = None
-    dtype: DType = DType.INT8
-    few_values: bool = False
-
-
-def _fully_connected(spec: FcSpec) -> Case:
-    def build(rng: np.random.Generator) -> Graph:
-        net = Net(spec.name, rng)
-        x = net.input(spec.shape, spec.x_scale, spec.zero_point, spec.dtype)
-        axis = 0 if spec.per_channel else None
-        w = net.weights(
-            (spec.out, spec.depth), x, axis=axis, spread=spec.spread, bits=spec.bits,
-            quant=spec.w_quant,
-        )  # fmt: skip
-        inputs = [x, w]
-        if spec.bias is not None:
-            inputs.append(net.bias(w, x, spec.out, spec.bias))
-        attrs = FullyConnectedAttrs(spec.activation, spec.keep_dims)
-        y = net.node("fully_connected", inputs, attrs, saturate=spec.saturate, quant=spec.y_quant)
-        return net.graph([y])
-
-    return Case(spec.name, build, spec.few_values)
 
 
 _FC = (
@@ -311,53 +197,28 @@ _ADD = (
 )
 
 
-def _pool(
-    op: str,
-    name: str,
-    image: tuple[int, int, int, int],
-    kernel: tuple[int, int],
-    stride: tuple[int, int],
-    pads: Any = "valid",
-    activation: Activation = NONE,
-    quant: tuple[float, int] = (0.1, 3),
-    dtype: DType = DType.INT8,
-    few_values: bool = False,
-) -> Case:
-    def build(rng: np.random.Generator) -> Graph:
-        net = Net(name, rng)
-        x = net.input(image, *quant, dtype)
-        if pads == "same":
-            chosen = window.same_pads(image[1:3], kernel, stride)
-        else:
-            chosen = window.NO_PADS if pads == "valid" else pads
-        attrs = Pool2dAttrs(kernel, stride, chosen, activation)
-        return net.graph([net.node(op, [x], attrs)])
-
-    return Case(name, build, few_values)
-
-
 def _pools(op: str) -> tuple[Case, ...]:
     return (
-        _pool(op, "one_pixel", (1, 1, 1, 9), (1, 1), (1, 1)),
-        _pool(op, "two_by_two", (1, 8, 6, 4), (2, 2), (2, 2)),
-        _pool(op, "two_by_two_odd", (1, 7, 5, 3), (2, 2), (2, 2), "same"),
-        _pool(op, "three_by_three", (1, 7, 9, 5), (3, 3), (2, 2), "same", RELU),
-        _pool(op, "overlapping", (1, 6, 5, 6), (3, 2), (1, 1), "same", RELU6),
-        _pool(op, "n1_to_1", (1, 6, 5, 6), (2, 2), (1, 1), "valid", N1_TO_1, (0.02, 10)),
-        _pool(op, "stride_beyond_kernel", (1, 9, 9, 3), (2, 2), (3, 4)),
-        _pool(op, "kernel_beyond_image", (1, 3, 2, 8), (5, 7), (1, 1), "same"),
-        _pool(op, "whole_image", (1, 5, 7, 13), (5, 7), (1, 1), quant=(0.1, -128)),
-        _pool(op, "one_wide", (1, 13, 1, 3), (4, 1), (2, 1)),
-        _pool(op, "batch_of_two", (2, 5, 5, 3), (3, 3), (2, 2), "same"),
-        _pool(op, "zero_point_low", (1, 6, 6, 3), (3, 3), (1, 1), "same", quant=(0.1, -128)),
-        _pool(op, "float", (1, 7, 5, 3), (3, 3), (2, 2), "same", RELU6, dtype=DType.FLOAT32),
+        pool_case(op, "one_pixel", (1, 1, 1, 9), (1, 1), (1, 1)),
+        pool_case(op, "two_by_two", (1, 8, 6, 4), (2, 2), (2, 2)),
+        pool_case(op, "two_by_two_odd", (1, 7, 5, 3), (2, 2), (2, 2), "same"),
+        pool_case(op, "three_by_three", (1, 7, 9, 5), (3, 3), (2, 2), "same", RELU),
+        pool_case(op, "overlapping", (1, 6, 5, 6), (3, 2), (1, 1), "same", RELU6),
+        pool_case(op, "n1_to_1", (1, 6, 5, 6), (2, 2), (1, 1), "valid", N1_TO_1, (0.02, 10)),
+        pool_case(op, "stride_beyond_kernel", (1, 9, 9, 3), (2, 2), (3, 4)),
+        pool_case(op, "kernel_beyond_image", (1, 3, 2, 8), (5, 7), (1, 1), "same"),
+        pool_case(op, "whole_image", (1, 5, 7, 13), (5, 7), (1, 1), quant=(0.1, -128)),
+        pool_case(op, "one_wide", (1, 13, 1, 3), (4, 1), (2, 1)),
+        pool_case(op, "batch_of_two", (2, 5, 5, 3), (3, 3), (2, 2), "same"),
+        pool_case(op, "zero_point_low", (1, 6, 6, 3), (3, 3), (1, 1), "same", quant=(0.1, -128)),
+        pool_case(op, "float", (1, 7, 5, 3), (3, 3), (2, 2), "same", RELU6, dtype=DType.FLOAT32),
     )
 
 
 _MAX_POOL = (
     *_pools("max_pool2d"),
-    _pool("max_pool2d", "explicit_pads", (1, 6, 6, 3), (3, 3), (2, 2), (1, 1, 1, 1)),
-    _pool("max_pool2d", "float_explicit_pads", (1, 6, 6, 3), (3, 3), (2, 2), (1, 1, 1, 1),
+    pool_case("max_pool2d", "explicit_pads", (1, 6, 6, 3), (3, 3), (2, 2), (1, 1, 1, 1)),
+    pool_case("max_pool2d", "float_explicit_pads", (1, 6, 6, 3), (3, 3), (2, 2), (1, 1, 1, 1),
           dtype=DType.FLOAT32),
 )  # fmt: skip
 
@@ -508,9 +369,9 @@ _DEQUANTIZE = (
 )
 
 CASES: dict[str, tuple[Case, ...]] = {
-    "conv2d": tuple(_conv(s) for s in _CONV),
-    "depthwise_conv2d": tuple(_depthwise(s) for s in _DEPTHWISE),
-    "fully_connected": tuple(_fully_connected(s) for s in _FC),
+    "conv2d": tuple(conv_case(s) for s in _CONV),
+    "depthwise_conv2d": tuple(depthwise_case(s) for s in _DEPTHWISE),
+    "fully_connected": tuple(fully_connected_case(s) for s in _FC),
     "add": _ADD,
     "max_pool2d": _MAX_POOL,
     "average_pool2d": _AVERAGE_POOL,

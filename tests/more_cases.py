@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from support.case import Case, one_input, q
+from support.mac_cases import matmul_case, transpose_conv_case
 from support.more_growers import lstm_node
 from support.nets import Net
 from tinsmith.pipeline.graph import NO_ATTRS, Activation, DType, Graph, QuantParams
-from tinsmith.pipeline.ops import Oracle, window
+from tinsmith.pipeline.ops import Oracle
 from tinsmith.pipeline.ops.arg import ArgAttrs
-from tinsmith.pipeline.ops.batch_matmul import BatchMatmulAttrs
 from tinsmith.pipeline.ops.blocks import BlockAttrs
 from tinsmith.pipeline.ops.cast import CastAttrs
 from tinsmith.pipeline.ops.gather import GatherAttrs
@@ -20,7 +20,6 @@ from tinsmith.pipeline.ops.lstm import LstmAttrs
 from tinsmith.pipeline.ops.mean import ReduceAttrs
 from tinsmith.pipeline.ops.resize import ResizeAttrs
 from tinsmith.pipeline.ops.svdf import SvdfAttrs
-from tinsmith.pipeline.ops.transpose_conv2d import TransposeConv2dAttrs
 from tinsmith.pipeline.ops.unary import GeluAttrs
 
 FLOAT = DType.FLOAT32
@@ -204,46 +203,23 @@ _GATHER = (
 )
 
 
-def _matmul(
-    name: str,
-    a: tuple[int, ...],
-    b: tuple[int, ...],
-    adjoint: tuple[bool, bool] = (False, False),
-    dtype: DType = DType.INT8,
-    zeros: tuple[int, int] = (3, -7),
-    scales: tuple[float, float] = (0.05, 0.03),
-    saturate: float = 0.0,
-    y_quant: QuantParams | None = None,
-    few_values: bool = False,
-) -> Case:
-    def build(rng: np.random.Generator) -> Graph:
-        net = Net(name, rng)
-        x = net.input(a, scales[0], zeros[0], dtype, "a")
-        y = net.input(b, scales[1], zeros[1], dtype, "b")
-        attrs = BatchMatmulAttrs(*adjoint)
-        out = net.node("batch_matmul", [x, y], attrs, saturate=saturate, quant=y_quant)
-        return net.graph([out])
-
-    return Case(name, build, few_values)
-
-
 _BATCH_MATMUL = (
-    _matmul("matrices", (5, 7), (7, 3)),
-    _matmul("batch", (4, 5, 7), (4, 7, 3)),
-    _matmul("heads", (1, 3, 6, 8), (1, 3, 8, 6)),
-    _matmul("adjoint_b", (2, 5, 7), (2, 3, 7), (False, True)),
-    _matmul("adjoint_a", (2, 7, 5), (2, 7, 3), (True, False)),
-    _matmul("both_adjoint", (2, 7, 5), (2, 3, 7), (True, True)),
-    _matmul("row", (1, 1, 31), (1, 31, 9)),
-    _matmul("column", (1, 9, 31), (1, 31, 1)),
-    _matmul("broadcast_b", (4, 5, 7), (1, 7, 3)),
-    _matmul("broadcast_a", (5, 7), (3, 7, 2)),
-    _matmul("outer", (1, 9, 1), (1, 1, 7)),
-    _matmul("zero_points", (1, 5, 7), (1, 7, 3), zeros=(-128, 127)),
-    _matmul("saturating", (1, 9, 17), (1, 17, 9), saturate=0.4),
-    _matmul("multiplier_above_one", (1, 40, 1), (1, 1, 40), y_quant=q(0.0005, 3)),
-    _matmul("multiplier_tiny", (1, 5, 7), (1, 7, 3), y_quant=q(30.0, 3), few_values=True),
-    _matmul(
+    matmul_case("matrices", (5, 7), (7, 3)),
+    matmul_case("batch", (4, 5, 7), (4, 7, 3)),
+    matmul_case("heads", (1, 3, 6, 8), (1, 3, 8, 6)),
+    matmul_case("adjoint_b", (2, 5, 7), (2, 3, 7), (False, True)),
+    matmul_case("adjoint_a", (2, 7, 5), (2, 7, 3), (True, False)),
+    matmul_case("both_adjoint", (2, 7, 5), (2, 3, 7), (True, True)),
+    matmul_case("row", (1, 1, 31), (1, 31, 9)),
+    matmul_case("column", (1, 9, 31), (1, 31, 1)),
+    matmul_case("broadcast_b", (4, 5, 7), (1, 7, 3)),
+    matmul_case("broadcast_a", (5, 7), (3, 7, 2)),
+    matmul_case("outer", (1, 9, 1), (1, 1, 7)),
+    matmul_case("zero_points", (1, 5, 7), (1, 7, 3), zeros=(-128, 127)),
+    matmul_case("saturating", (1, 9, 17), (1, 17, 9), saturate=0.4),
+    matmul_case("multiplier_above_one", (1, 40, 1), (1, 1, 40), y_quant=q(0.0005, 3)),
+    matmul_case("multiplier_tiny", (1, 5, 7), (1, 7, 3), y_quant=q(30.0, 3), few_values=True),
+    matmul_case(
         "near_ties",
         (1, 30, 2),
         (1, 2, 20),
@@ -251,66 +227,28 @@ _BATCH_MATMUL = (
         zeros=(3, 100),
         y_quant=q(0.37 * 3 / 255 * 32),
     ),
-    _matmul("float", (2, 5, 7), (2, 7, 3), dtype=FLOAT),
-    _matmul("float_adjoint", (2, 5, 7), (2, 3, 7), (False, True), dtype=FLOAT),
+    matmul_case("float", (2, 5, 7), (2, 7, 3), dtype=FLOAT),
+    matmul_case("float_adjoint", (2, 5, 7), (2, 3, 7), (False, True), dtype=FLOAT),
 )
 
 
-def _transpose_conv(
-    name: str,
-    image: tuple[int, int, int, int],
-    out: int,
-    kernel: tuple[int, int],
-    stride: tuple[int, int] = (1, 1),
-    padding: str = "valid",
-    grow: tuple[int, int] = (0, 0),
-    bias: bool = True,
-    per_channel: bool = True,
-    zero_point: int = 3,
-    dtype: DType = DType.INT8,
-    activation: Activation = Activation.NONE,
-    saturate: float = 0.0,
-    oracle: Oracle | None = None,
-) -> Case:
-    """grow: rows and columns at the bottom and right that no window reaches."""
-
-    def build(rng: np.random.Generator) -> Graph:
-        net = Net(name, rng)
-        x = net.input(image, 0.05, zero_point, dtype)
-        w = net.weights((out, *kernel, image[3]), x, axis=0 if per_channel else None)
-        whole = [(image[1 + i] - 1) * stride[i] + kernel[i] for i in (0, 1)]
-        if padding == "same":
-            size = (image[1] * stride[0], image[2] * stride[1])
-            same = window.same_pads(size, kernel, stride)
-            pads = (
-                same[0], whole[0] - size[0] - same[0], same[2], whole[1] - size[1] - same[2],
-            )  # fmt: skip
-        else:
-            pads = (0, -grow[0], 0, -grow[1])
-        inputs = [x, w, net.bias(w, x, out)] if bias else [x, w]
-        attrs = TransposeConv2dAttrs(stride, pads, activation)
-        return net.graph([net.node("transpose_conv2d", inputs, attrs, saturate=saturate)])
-
-    return Case(name, build, False, oracle)
-
-
 _TRANSPOSE_CONV = (
-    _transpose_conv("one_pixel", (1, 1, 1, 5), 3, (3, 3)),
-    _transpose_conv("twice", (1, 4, 5, 3), 4, (2, 2), (2, 2)),
-    _transpose_conv("same", (1, 4, 5, 3), 4, (3, 3), (2, 2), "same"),
-    _transpose_conv("same_stride_one", (1, 4, 5, 3), 4, (3, 3), (1, 1), "same"),
-    _transpose_conv("valid", (1, 4, 5, 3), 4, (3, 3), (2, 2)),
-    _transpose_conv("primes", (1, 3, 5, 7), 2, (5, 3), (3, 2), "same"),
-    _transpose_conv("stride_beyond_kernel", (1, 3, 4, 3), 2, (2, 1), (3, 2)),
-    _transpose_conv("grown", (1, 3, 4, 3), 2, (3, 3), (2, 2), grow=(1, 1)),
-    _transpose_conv("no_bias", (1, 4, 5, 3), 4, (3, 3), (2, 2), "same", bias=False),
-    _transpose_conv("per_tensor", (1, 4, 5, 3), 4, (3, 3), (2, 2), "same", per_channel=False),
-    _transpose_conv("one_wide", (1, 7, 1, 3), 5, (4, 1), (2, 1), "same"),
-    _transpose_conv("batch_of_two", (2, 3, 2, 3), 4, (3, 3), (2, 2), "same"),
-    _transpose_conv("zero_point_low", (1, 4, 5, 3), 4, (3, 3), (2, 2), zero_point=-128),
-    _transpose_conv("saturating", (1, 4, 5, 3), 4, (3, 3), (2, 2), saturate=0.4),
-    _transpose_conv("relu", (1, 4, 5, 3), 4, (3, 3), (2, 2), activation=Activation.RELU),
-    _transpose_conv("float", (1, 4, 5, 3), 4, (3, 3), (2, 2), "same", dtype=FLOAT),
+    transpose_conv_case("one_pixel", (1, 1, 1, 5), 3, (3, 3)),
+    transpose_conv_case("twice", (1, 4, 5, 3), 4, (2, 2), (2, 2)),
+    transpose_conv_case("same", (1, 4, 5, 3), 4, (3, 3), (2, 2), "same"),
+    transpose_conv_case("same_stride_one", (1, 4, 5, 3), 4, (3, 3), (1, 1), "same"),
+    transpose_conv_case("valid", (1, 4, 5, 3), 4, (3, 3), (2, 2)),
+    transpose_conv_case("primes", (1, 3, 5, 7), 2, (5, 3), (3, 2), "same"),
+    transpose_conv_case("stride_beyond_kernel", (1, 3, 4, 3), 2, (2, 1), (3, 2)),
+    transpose_conv_case("grown", (1, 3, 4, 3), 2, (3, 3), (2, 2), grow=(1, 1)),
+    transpose_conv_case("no_bias", (1, 4, 5, 3), 4, (3, 3), (2, 2), "same", bias=False),
+    transpose_conv_case("per_tensor", (1, 4, 5, 3), 4, (3, 3), (2, 2), "same", per_channel=False),
+    transpose_conv_case("one_wide", (1, 7, 1, 3), 5, (4, 1), (2, 1), "same"),
+    transpose_conv_case("batch_of_two", (2, 3, 2, 3), 4, (3, 3), (2, 2), "same"),
+    transpose_conv_case("zero_point_low", (1, 4, 5, 3), 4, (3, 3), (2, 2), zero_point=-128),
+    transpose_conv_case("saturating", (1, 4, 5, 3), 4, (3, 3), (2, 2), saturate=0.4),
+    transpose_conv_case("relu", (1, 4, 5, 3), 4, (3, 3), (2, 2), activation=Activation.RELU),
+    transpose_conv_case("float", (1, 4, 5, 3), 4, (3, 3), (2, 2), "same", dtype=FLOAT),
 )  # fmt: skip
 
 
