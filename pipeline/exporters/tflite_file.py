@@ -12,6 +12,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from tinsmith.pipeline.errors import UnsupportedModel
 from tinsmith.pipeline.graph import Activation, Array, DType, Graph, QuantParams, Tensor
+from tinsmith.pipeline.ops import OpCall
 
 SCHEMA_VERSION = 3
 IDENTIFIER = b"TFL3"
@@ -179,6 +180,21 @@ class Subgraph:
             operators=self.operators,
             name=self.name,
         )
+
+
+def zero_bias(sub: Subgraph, call: OpCall, channels: int) -> int:
+    """The index of a bias of zeros for a call that has none.
+
+    Some runtimes ask for one, and others sum int16 activations in int32 where it is absent.
+    """
+    x, w = call.input(0), call.input(1)
+    kinds = {DType.FLOAT32: np.float32, DType.INT16: np.int64}
+    zeros = np.zeros(channels, kinds.get(x.dtype, np.int32))
+    quant = None
+    if x.quant is not None and w.quant is not None:
+        scales = np.float32(x.scale) * w.quant.scales
+        quant = QuantParams(tuple(scales.tolist()), (0,), 0 if w.quant.per_channel else None)
+    return sub.constant(f"{call.name}/bias", zeros, quant)
 
 
 def is_nibbles(tensor: Tensor) -> bool:

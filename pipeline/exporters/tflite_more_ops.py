@@ -8,7 +8,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tinsmith.pipeline.errors import UnsupportedModel
-from tinsmith.pipeline.exporters.tflite_file import ACTIVATIONS, TENSOR_TYPES
+from tinsmith.pipeline.exporters.tflite_file import ACTIVATIONS, TENSOR_TYPES, zero_bias
 from tinsmith.pipeline.graph import Activation, DType, Graph, QuantParams, StateVar, Tensor
 from tinsmith.pipeline.ops import lstm, svdf, window
 
@@ -63,7 +63,7 @@ def _reducer(code: str) -> Writer:
         a = site.call.attrs
         axes = site.sub.constant(f"{site.call.name}/axes", np.asarray(a.axes, np.int32))
         options = schema.ReducerOptionsT(keepDims=a.keep_dims)
-        version = 2 if site.is_int8 else 1
+        version = site.version(1, 2, 2 if code == "SUM" else 3)
         site.sub.operator(code, version, options, (site.inputs[0], axes), site.outputs)
 
     return write
@@ -116,7 +116,7 @@ def write_gather(site: Site) -> None:
 def write_batch_matmul(site: Site) -> None:
     a = site.call.attrs
     options = schema.BatchMatMulOptionsT(adjX=a.adjoint_a, adjY=a.adjoint_b)
-    site.sub.operator("BATCH_MATMUL", 2 if site.is_int8 else 1, options, site.inputs, site.outputs)
+    site.sub.operator("BATCH_MATMUL", site.version(1, 2, 3), options, site.inputs, site.outputs)
 
 
 def write_transpose_conv2d(site: Site) -> None:
@@ -138,11 +138,14 @@ def write_transpose_conv2d(site: Site) -> None:
         strideW=a.stride[1],
         fusedActivationFunction=ACTIVATIONS[a.activation],
     )
-    has_bias = call.optional(2) is not None
-    version = 3 if has_bias else (2 if site.is_int8 else 1)
+    bias = site.inputs[2:3]
+    if call.optional(2) is None:
+        wide = call.input(0).dtype is DType.INT16
+        bias = (zero_bias(site.sub, call, call.input(1).shape[0]),) if wide else ()
+    version = 3 if bias else site.version(1, 2, 3)
     if a.activation is not Activation.NONE:
         version = 4
-    inputs = [shape, site.inputs[1], site.inputs[0], *site.inputs[2:3]]
+    inputs = [shape, site.inputs[1], site.inputs[0], *bias]
     site.sub.operator("TRANSPOSE_CONV", version, options, inputs, site.outputs)
 
 

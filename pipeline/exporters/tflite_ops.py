@@ -11,9 +11,9 @@ from ai_edge_litert import schema_py_generated as schema
 
 from tinsmith.pipeline.errors import UnsupportedModel
 from tinsmith.pipeline.exporters.tflite_elementwise_ops import ELEMENTWISE_WRITERS
-from tinsmith.pipeline.exporters.tflite_file import ACTIVATIONS, Subgraph, is_nibbles
+from tinsmith.pipeline.exporters.tflite_file import ACTIVATIONS, Subgraph, is_nibbles, zero_bias
 from tinsmith.pipeline.exporters.tflite_more_ops import MORE_WRITERS
-from tinsmith.pipeline.graph import Array, DType, QuantParams, Tensor
+from tinsmith.pipeline.graph import Array, DType, Tensor
 from tinsmith.pipeline.ops import OpCall, window
 from tinsmith.pipeline.ops import pad as pad_op
 
@@ -30,6 +30,11 @@ class Site:
     @property
     def is_int8(self) -> bool:
         return self.call.input(0).dtype is DType.INT8
+
+    def version(self, real: int, int8: int, int16: int) -> int:
+        """The version of an operator, which the type of its first input decides."""
+        versions = {DType.INT8: int8, DType.INT16: int16}
+        return versions.get(self.call.input(0).dtype, real)
 
 
 Writer = Callable[[Site], None]
@@ -63,16 +68,7 @@ def _pad_before(site: Site, pads: window.Pads, value: float) -> int:
 def _with_bias(site: Site, channels: int) -> tuple[int, int]:
     """The weights and the bias of a convolution; zeros where it has none, for tflite-runtime."""
     weights, bias = (*site.inputs[1:], -1)[:2]
-    if bias >= 0:
-        return weights, bias
-    x, w = site.call.input(0), site.call.input(1)
-    kinds = {DType.FLOAT32: np.float32, DType.INT16: np.int64}
-    zeros = np.zeros(channels, kinds.get(x.dtype, np.int32))
-    quant = None
-    if x.quant is not None and w.quant is not None:
-        scales = np.float32(x.scale) * w.quant.scales
-        quant = QuantParams(tuple(scales.tolist()), (0,), 0 if w.quant.per_channel else None)
-    return weights, site.sub.constant(f"{site.call.name}/bias", zeros, quant)
+    return weights, bias if bias >= 0 else zero_bias(site.sub, site.call, channels)
 
 
 def write_conv2d(site: Site) -> None:
@@ -88,7 +84,7 @@ def write_conv2d(site: Site) -> None:
         fusedActivationFunction=ACTIVATIONS[a.activation],
     )
     grouped = call.input(0).shape[3] != w.shape[3]
-    version = 6 if grouped else (7 if is_nibbles(w) else (3 if site.is_int8 else 1))
+    version = 6 if grouped else (7 if is_nibbles(w) else site.version(1, 3, 4))
     inputs = (x, *_with_bias(site, w.shape[0]))
     site.sub.operator("CONV_2D", version, options, inputs, site.outputs)
 
@@ -106,7 +102,7 @@ def write_depthwise_conv2d(site: Site) -> None:
         dilationWFactor=a.dilation[1],
         fusedActivationFunction=ACTIVATIONS[a.activation],
     )
-    version = 7 if is_nibbles(w) else (3 if site.is_int8 else 2)
+    version = 7 if is_nibbles(w) else site.version(2, 3, 5)
     inputs = (x, *_with_bias(site, w.shape[3]))
     site.sub.operator("DEPTHWISE_CONV_2D", version, options, inputs, site.outputs)
 
@@ -116,7 +112,7 @@ def write_fully_connected(site: Site) -> None:
     options = schema.FullyConnectedOptionsT(
         fusedActivationFunction=ACTIVATIONS[a.activation], keepNumDims=a.keep_dims
     )
-    version = 5 if a.keep_dims else (4 if site.is_int8 else 1)
+    version = 5 if a.keep_dims else site.version(1, 4, 7)
     if len(_present(site.inputs)) == 2:
         version = 6
     if is_nibbles(w):
@@ -125,6 +121,9 @@ def write_fully_connected(site: Site) -> None:
         version = 12
     # The format asks for the bias to be named, even where it is absent.
     inputs = (*site.inputs, -1)[:3]
+    if site.call.input(0).dtype is DType.INT16:
+        version = 7
+        inputs = (site.inputs[0], *_with_bias(site, w.shape[0]))
     site.sub.operator("FULLY_CONNECTED", version, options, inputs, site.outputs)
 
 
@@ -165,7 +164,7 @@ def write_max_pool2d(site: Site) -> None:
         else:
             x = _pad_before(site, a.pads, -np.inf)
     options = _pool_options(site, padding)
-    site.sub.operator("MAX_POOL_2D", 2 if site.is_int8 else 1, options, (x,), site.outputs)
+    site.sub.operator("MAX_POOL_2D", site.version(1, 2, 3), options, (x,), site.outputs)
 
 
 def write_average_pool2d(site: Site) -> None:
@@ -179,7 +178,7 @@ def write_average_pool2d(site: Site) -> None:
         )
     padding = schema.Padding.SAME if any(a.pads) else schema.Padding.VALID
     options = _pool_options(site, padding)
-    version = 2 if site.is_int8 else 1
+    version = site.version(1, 2, 3)
     site.sub.operator("AVERAGE_POOL_2D", version, options, site.inputs, site.outputs)
 
 
@@ -187,7 +186,7 @@ def write_mean(site: Site) -> None:
     a = site.call.attrs
     axes = site.sub.constant(f"{site.call.name}/axes", np.asarray(a.axes, np.int32))
     options = schema.ReducerOptionsT(keepDims=a.keep_dims)
-    version = 2 if site.is_int8 else 1
+    version = site.version(1, 2, 3)
     site.sub.operator("MEAN", version, options, (site.inputs[0], axes), site.outputs)
 
 

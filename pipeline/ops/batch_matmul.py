@@ -11,7 +11,15 @@ from tinsmith.pipeline.errors import ModelError
 from tinsmith.pipeline.graph import Array, DType
 from tinsmith.pipeline.numerics import Multiplier
 from tinsmith.pipeline.ops import mac
-from tinsmith.pipeline.ops.op import OpCall, OpDef, TensorSpec, Values
+from tinsmith.pipeline.ops.op import (
+    INT8_INT16_OR_FLOAT,
+    OpCall,
+    OpDef,
+    Oracle,
+    TensorSpec,
+    Values,
+    refused_types,
+)
 
 
 @dataclass(frozen=True)
@@ -20,6 +28,9 @@ class BatchMatmulAttrs:
 
     adjoint_a: bool = False
     adjoint_b: bool = False
+
+
+MOST_INT16_DEPTH = 1 << 16  # sums below 2^47, as the requantization wants them
 
 
 def matrices(call: OpCall) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -74,9 +85,14 @@ def run_int(call: OpCall, values: Values) -> tuple[Array, ...]:
     b = mac.centred(values[1], call.input(1))
     a, b = _swapped(call, a, b)
     m = multiplier(call)
-    acc = numerics.wrap_int32((a @ b).astype(np.int64))
-    y = numerics.requantize(acc, m.m, m.shift) + call.output.zero_point
-    return (np.clip(y, -128, 127).astype(np.int8),)
+    acc = (a @ b).astype(np.int64)
+    if call.input(0).dtype is DType.INT16:
+        y = numerics.requantize_int16(acc, m.m, m.shift)
+    else:
+        y = numerics.requantize(numerics.wrap_int32(acc), m.m, m.shift)
+    low, high = numerics.integer_range(call.output.dtype)
+    y = np.clip(y + call.output.zero_point, low, high)
+    return (y.astype(call.output.dtype.numpy),)
 
 
 def macs(call: OpCall) -> int:
@@ -84,18 +100,32 @@ def macs(call: OpCall) -> int:
 
 
 def accepts(call: OpCall) -> tuple[str, ...]:
-    reasons = []
-    kinds = (call.input(0).dtype, call.input(1).dtype, call.output.dtype)
-    if kinds not in ((DType.INT8,) * 3, (DType.FLOAT32,) * 3):
-        names = "/".join(k.value for k in kinds)
-        reasons.append(f"inputs and output are {names}; allowed: all int8 or all float32")
+    tensors = (call.input(0), call.input(1), *call.outputs)
+    reasons = [*refused_types(INT8_INT16_OR_FLOAT, *tensors)]
     for i in (0, 1):
         quant = call.input(i).quant
         if quant is not None and len(quant.scale) != 1:
             reasons.append(f"'{call.input(i).name}' has {len(quant.scale)} scales; allowed: one")
+    if call.input(0).dtype is DType.INT16 and not reasons:
+        reasons += _beyond_int16(call)
     if max(len(call.input(i).shape) for i in (0, 1)) > 5:
         reasons.append("rank above 5; allowed: 2 to 5")
     return tuple(reasons)
+
+
+def _beyond_int16(call: OpCall) -> list[str]:
+    """Reasons why sums of int16 products have no meaning that the runtimes share."""
+    reasons, depth = [], matrices(call)[0][-1]
+    if depth > MOST_INT16_DEPTH:
+        reasons.append(f"rows of {depth} int16 values; allowed: {MOST_INT16_DEPTH}")
+    if all(t.quant is not None for t in (call.input(0), call.input(1), *call.outputs)):
+        factor = call.input(0).scale * call.input(1).scale / call.output.scale
+        if factor >= mac.WIDE_FACTOR:
+            reasons.append(
+                f"its sums are multiplied by {factor:.3g}; "
+                f"allowed for int16: below {mac.WIDE_FACTOR}"
+            )
+    return reasons
 
 
 BATCH_MATMUL = OpDef(
@@ -108,4 +138,5 @@ BATCH_MATMUL = OpDef(
     macs=macs,
     accepts=accepts,
     data_inputs=2,
+    int16=Oracle.TFLM,
 )

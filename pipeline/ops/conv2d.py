@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tinsmith.pipeline.errors import ModelError
 from tinsmith.pipeline.graph import Activation, Array
 from tinsmith.pipeline.ops import mac, window
-from tinsmith.pipeline.ops.op import OpCall, OpDef, TensorSpec, Values
+from tinsmith.pipeline.ops.op import OpCall, OpDef, Oracle, TensorSpec, Values
 from tinsmith.pipeline.ops.window import NO_PADS, Pads, Pair
 
 
@@ -19,12 +19,14 @@ class Conv2dAttrs:
     """stride and dilation as (h, w); pads as (top, bottom, left, right).
 
     Groups are not an attribute: they are input channels / weight channels.
+    as_uint8: the multiplier is that of TFLite's uint8 kernel (mac.requant_double).
     """
 
     stride: Pair = (1, 1)
     dilation: Pair = (1, 1)
     pads: Pads = NO_PADS
     activation: Activation = Activation.NONE
+    as_uint8: bool = False
 
 
 def infer(call: OpCall) -> tuple[TensorSpec, ...]:
@@ -91,9 +93,10 @@ CONV2D = OpDef(
     run_int=run_int,
     attrs=Conv2dAttrs,
     macs=macs,
-    accepts=mac.mac_types,
+    accepts=mac.mac_types_or_short_bias,
     weights=1,
     bias=2,
     weight_axis=0,
     optional_inputs=(2,),
+    int16=Oracle.TFLM,
 )

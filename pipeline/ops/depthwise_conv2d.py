@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tinsmith.pipeline.errors import ModelError
 from tinsmith.pipeline.graph import Activation, Array
 from tinsmith.pipeline.ops import mac, window
-from tinsmith.pipeline.ops.op import OpCall, OpDef, TensorSpec, Values
+from tinsmith.pipeline.ops.op import OpCall, OpDef, Oracle, TensorSpec, Values
 from tinsmith.pipeline.ops.window import NO_PADS, Pads, Pair
 
 
@@ -20,12 +20,14 @@ class DepthwiseConv2dAttrs:
 
     The depth multiplier is not an attribute: it is output channels / input channels; output channel
     `c * multiplier + j` reads input channel c.
+    as_uint8: the multiplier is that of TFLite's uint8 kernel (mac.requant_double).
     """
 
     stride: Pair = (1, 1)
     dilation: Pair = (1, 1)
     pads: Pads = NO_PADS
     activation: Activation = Activation.NONE
+    as_uint8: bool = False
 
 
 def infer(call: OpCall) -> tuple[TensorSpec, ...]:
@@ -95,4 +97,5 @@ DEPTHWISE_CONV2D = OpDef(
     bias=2,
     weight_axis=3,
     optional_inputs=(2,),
+    int16=Oracle.TFLM,
 )

@@ -10,15 +10,19 @@ from numpy.typing import NDArray
 from tinsmith.pipeline.errors import ModelError
 from tinsmith.pipeline.graph import Activation, Array
 from tinsmith.pipeline.ops import mac
-from tinsmith.pipeline.ops.op import OpCall, OpDef, TensorSpec, Values
+from tinsmith.pipeline.ops.op import OpCall, OpDef, Oracle, TensorSpec, Values
 
 
 @dataclass(frozen=True)
 class FullyConnectedAttrs:
-    """keep_dims keeps the leading dimensions of the input; else the output has rank 2."""
+    """keep_dims keeps the leading dimensions of the input; else the output has rank 2.
+
+    as_uint8: the multiplier is that of TFLite's uint8 kernel (mac.requant_double).
+    """
 
     activation: Activation = Activation.NONE
     keep_dims: bool = False
+    as_uint8: bool = False
 
 
 def infer(call: OpCall) -> tuple[TensorSpec, ...]:
@@ -72,9 +76,10 @@ FULLY_CONNECTED = OpDef(
     run_int=run_int,
     attrs=FullyConnectedAttrs,
     macs=macs,
-    accepts=mac.mac_types,
+    accepts=mac.mac_types_or_short_bias,
     weights=1,
     bias=2,
     weight_axis=0,
     optional_inputs=(2,),
+    int16=Oracle.TFLM,
 )

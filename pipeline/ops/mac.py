@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tinsmith.pipeline import numerics
 from tinsmith.pipeline.graph import Activation, Array, DType, Tensor
-from tinsmith.pipeline.ops.op import OpCall, Values
+from tinsmith.pipeline.ops.op import OpCall, Values, asymmetric
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,13 +31,23 @@ class Requant:
 def requant_double(call: OpCall, activation: Activation, channels: int) -> Requant:
     """Constants from the double product input scale * weight scale / output scale.
 
-    TFLite's PopulateConvolutionQuantizationParams, for per-channel and per-tensor weights.
+    TFLite's PopulateConvolutionQuantizationParams, for per-channel and per-tensor weights. Where
+    the call is `as_uint8`, the product of the two scales is rounded to float32 first, as in its
+    GetQuantizedConvolutionMultipler.
     """
     weights = call.input(1)
     assert weights.quant is not None
     x_scale, y_scale = call.input(0).scale, call.output.scale
-    reals = [x_scale * s / y_scale for s in weights.quant.scale]
+    products = [x_scale * s for s in weights.quant.scale]
+    if is_as_uint8(call):
+        products = [float(np.float32(p)) for p in products]
+    reals = [p / y_scale for p in products]
     return _requant(call, activation, channels, reals)
+
+
+def is_as_uint8(call: OpCall) -> bool:
+    """Whether a call computes as TFLite's uint8 kernels do where int8 ones differ."""
+    return bool(getattr(call.attrs, "as_uint8", False))
 
 
 def _requant(call: OpCall, activation: Activation, channels: int, reals: list[float]) -> Requant:
@@ -77,7 +87,16 @@ def run_int(
     acc = sums.astype(np.int64)
     if bias is not None:
         acc = acc + bias.reshape(-1).astype(np.int64)
-    return (finish(acc, requant, call.output.dtype).reshape(call.output.shape),)
+    y = finish(acc, requant, call.output.dtype, wide=is_wide(call))
+    return (y.reshape(call.output.shape),)
+
+
+def is_wide(call: OpCall) -> bool:
+    """Whether sums are int64, with the rounding that goes with them: int16 activations, unless
+    their bias is an int32."""
+    bias = call.optional(2)
+    short = bias is not None and bias.dtype is DType.INT32
+    return call.input(0).dtype is DType.INT16 and not short
 
 
 def _operands(values: Values) -> tuple[Array, Array, Array | None]:
@@ -87,9 +106,9 @@ def _operands(values: Values) -> tuple[Array, Array, Array | None]:
     return x, w, bias
 
 
-def finish(acc: NDArray[np.int64], requant: Requant, dtype: DType) -> Array:
-    """Outputs of accumulators whose last axis is the output channel."""
-    if dtype is DType.INT16:
+def finish(acc: NDArray[np.int64], requant: Requant, dtype: DType, *, wide: bool = False) -> Array:
+    """Outputs of accumulators, int64 where wide, whose last axis is the output channel."""
+    if wide:
         y = numerics.requantize_int16(acc, requant.multiplier, requant.shift)
     else:
         acc = numerics.wrap_int32(acc)
@@ -120,24 +139,66 @@ def apply_activation(y: NDArray[np.float32], activation: Activation) -> NDArray[
     return y
 
 
+# Activations, weights, output.
+MAC_TYPES = (
+    (DType.INT8, DType.INT8, DType.INT8),
+    (DType.INT16, DType.INT8, DType.INT16),
+    (DType.FLOAT32, DType.FLOAT32, DType.FLOAT32),
+)
+# What keeps the product of an int64 sum with a 16-bit multiplier within an int64.
+WIDE_FACTOR = 1 << 7
+WIDE_BIAS = 1 << 46
+
+
 def mac_types(call: OpCall) -> tuple[str, ...]:
     """Reasons why the types of activations, weights and bias are not a supported combination."""
+    return _mac_types(call, (DType.INT64,))
+
+
+def mac_types_or_short_bias(call: OpCall) -> tuple[str, ...]:
+    """The same for an op whose sums are int32 where int16 activations have an int32 bias."""
+    return _mac_types(call, (DType.INT64, DType.INT32))
+
+
+def _mac_types(call: OpCall, int16_bias: tuple[DType, ...]) -> tuple[str, ...]:
     x, w, y = call.input(0), call.input(1), call.output
     bias = call.optional(2)
     reasons = []
     kinds = (x.dtype, w.dtype, y.dtype)
-    if kinds not in ((DType.INT8,) * 3, (DType.FLOAT32,) * 3):
+    if kinds not in MAC_TYPES:
         names = "/".join(k.value for k in kinds)
-        reasons.append(
-            f"input/weights/output are {names}; allowed: int8/int8/int8 or float32/float32/float32"
-        )
+        allowed = ", ".join("/".join(k.value for k in t) for t in MAC_TYPES)
+        reasons.append(f"input/weights/output are {names}; allowed: {allowed}")
     if not w.is_constant:
         reasons.append("the weights are computed; allowed: constant weights")
     if bias is not None and not bias.is_constant:
         reasons.append("the bias is computed; allowed: a constant bias")
-    if kinds[0] is DType.INT8 and not reasons:
-        if bias is not None and bias.dtype is not DType.INT32:
-            reasons.append(f"the bias is {bias.dtype.value}; allowed: int32")
+    if kinds[0].is_integer and not reasons:
+        biases = int16_bias if kinds[0] is DType.INT16 else (DType.INT32,)
+        if bias is not None and bias.dtype not in biases:
+            names = " or ".join(b.value for b in biases)
+            reasons.append(f"the bias is {bias.dtype.value}; allowed: {names}")
         if w.quant is None or np.any(w.quant.zero_points != 0):
             reasons.append("the weights have a zero point other than 0; allowed: symmetric weights")
+        if kinds[0] is DType.INT16:
+            reasons += _beyond_int16(call)
     return tuple(reasons)
+
+
+def _beyond_int16(call: OpCall) -> list[str]:
+    """Reasons why a call on int16 has no meaning that the runtimes share."""
+    x, w, y, bias = call.input(0), call.input(1), call.output, call.optional(2)
+    reasons = [*asymmetric(x, y)]
+    if w.quant is not None and w.quant.bits != 8:
+        reasons.append(f"the weights have {w.quant.bits} bits; allowed beside int16: 8")
+    if w.quant is not None and x.quant is not None and y.quant is not None:
+        factor = x.scale * max(w.quant.scale) / y.scale
+        if factor >= WIDE_FACTOR:
+            reasons.append(
+                f"its sums are multiplied by {factor:.3g}; allowed for int16: below {WIDE_FACTOR}"
+            )
+    if bias is not None and bias.data is not None and bias.size:
+        largest = max(abs(int(bias.data.min())), abs(int(bias.data.max())))
+        if largest >= WIDE_BIAS:
+            reasons.append(f"the bias holds {largest}; allowed: below 2^46")
+    return reasons

@@ -8,9 +8,9 @@ import numpy as np
 
 from tinsmith.pipeline import numerics
 from tinsmith.pipeline.errors import ModelError
-from tinsmith.pipeline.graph import Array
+from tinsmith.pipeline.graph import Array, DType
 from tinsmith.pipeline.numerics import Multiplier
-from tinsmith.pipeline.ops.op import OpCall, OpDef, TensorSpec, Values, int8_or_float
+from tinsmith.pipeline.ops.op import OpCall, OpDef, Oracle, TensorSpec, Values, int8_int16_or_float
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,20 @@ def infer(call: OpCall) -> tuple[TensorSpec, ...]:
 def count(call: OpCall) -> int:
     """How many elements go into one output."""
     return int(np.prod([call.input(0).shape[i] for i in call.attrs.axes], dtype=np.int64))
+
+
+MOST_INT16 = 65535  # so many int16 values never sum up to more than an int32 holds
+
+
+def int16_sums_fit(call: OpCall, n: int) -> tuple[str, ...]:
+    """Reasons where sums of n values may leave an int32, in which runtimes differ."""
+    if call.input(0).dtype is DType.INT16 and n > MOST_INT16:
+        return (f"it sums {n} int16 values; allowed: {MOST_INT16}",)
+    return ()
+
+
+def accepts(call: OpCall) -> tuple[str, ...]:
+    return int8_int16_or_float(call) + int16_sums_fit(call, count(call))
 
 
 def run_float(call: OpCall, values: Values) -> tuple[Array, ...]:
@@ -70,5 +84,6 @@ MEAN = OpDef(
     run_float=run_float,
     run_int=run_int,
     attrs=ReduceAttrs,
-    accepts=int8_or_float,
+    accepts=accepts,
+    int16=Oracle.TFLM,
 )

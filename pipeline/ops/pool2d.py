@@ -11,7 +11,16 @@ from tinsmith.pipeline import numerics
 from tinsmith.pipeline.errors import ModelError
 from tinsmith.pipeline.graph import Activation, Array
 from tinsmith.pipeline.ops import mac, window
-from tinsmith.pipeline.ops.op import OpCall, OpDef, ScaleRule, TensorSpec, Values, int8_or_float
+from tinsmith.pipeline.ops.mean import int16_sums_fit
+from tinsmith.pipeline.ops.op import (
+    OpCall,
+    OpDef,
+    Oracle,
+    ScaleRule,
+    TensorSpec,
+    Values,
+    int8_int16_or_float,
+)
 from tinsmith.pipeline.ops.window import NO_PADS, Pads, Pair
 
 
@@ -84,6 +93,11 @@ def average_int(call: OpCall, values: Values) -> tuple[Array, ...]:
     return (_clamp(call, np.sign(total) * magnitude),)
 
 
+def accepts_average(call: OpCall) -> tuple[str, ...]:
+    kernel = call.attrs.kernel
+    return int8_int16_or_float(call) + int16_sums_fit(call, kernel[0] * kernel[1])
+
+
 def _clamp(call: OpCall, y: NDArray[np.int64]) -> Array:
     low, high = numerics.activation_range(call.attrs.activation, call.output)
     return np.clip(y, low, high).astype(call.output.dtype.numpy)
@@ -97,7 +111,8 @@ MAX_POOL2D = OpDef(
     run_int=max_int,
     attrs=Pool2dAttrs,
     scale_rule=ScaleRule.SAME,
-    accepts=int8_or_float,
+    accepts=int8_int16_or_float,
+    int16=Oracle.TFLM,
 )
 
 AVERAGE_POOL2D = OpDef(
@@ -108,5 +123,6 @@ AVERAGE_POOL2D = OpDef(
     run_int=average_int,
     attrs=Pool2dAttrs,
     scale_rule=ScaleRule.SAME,
-    accepts=int8_or_float,
+    accepts=accepts_average,
+    int16=Oracle.TFLM,
 )

@@ -7,8 +7,8 @@ import numpy as np
 from tinsmith.pipeline import numerics
 from tinsmith.pipeline.graph import Array
 from tinsmith.pipeline.numerics import Multiplier
-from tinsmith.pipeline.ops.mean import ReduceAttrs, count, infer
-from tinsmith.pipeline.ops.op import OpCall, OpDef, Oracle, ScaleRule, Values, int8_or_float
+from tinsmith.pipeline.ops.mean import ReduceAttrs, accepts, count, infer
+from tinsmith.pipeline.ops.op import OpCall, OpDef, Oracle, ScaleRule, Values, int8_int16_or_float
 
 
 def sum_float(call: OpCall, values: Values) -> tuple[Array, ...]:
@@ -49,7 +49,8 @@ SUM = OpDef(
     run_float=sum_float,
     run_int=sum_int,
     attrs=ReduceAttrs,
-    accepts=int8_or_float,
+    accepts=accepts,
+    int16=Oracle.TFLM,
     disagree=(Oracle.REF,),  # it sums in float
 )
 
@@ -61,7 +62,8 @@ REDUCE_MAX = OpDef(
     run_int=run_max,
     attrs=ReduceAttrs,
     scale_rule=ScaleRule.SAME,
-    accepts=int8_or_float,
+    accepts=int8_int16_or_float,
+    int16=Oracle.REF,
 )
 
 REDUCE_MIN = OpDef(
@@ -72,5 +74,6 @@ REDUCE_MIN = OpDef(
     run_int=run_min,
     attrs=ReduceAttrs,
     scale_rule=ScaleRule.SAME,
-    accepts=int8_or_float,
+    accepts=int8_int16_or_float,
+    int16=Oracle.REF,
 )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tinsmith.pipeline.errors import ModelError
 from tinsmith.pipeline.graph import Activation, Array
 from tinsmith.pipeline.ops import mac
-from tinsmith.pipeline.ops.op import OpCall, OpDef, TensorSpec, Values
+from tinsmith.pipeline.ops.op import OpCall, OpDef, Oracle, TensorSpec, Values
 from tinsmith.pipeline.ops.window import NO_PADS, Pads, Pair
 
 
@@ -98,4 +98,5 @@ TRANSPOSE_CONV2D = OpDef(
     bias=2,
     weight_axis=0,
     optional_inputs=(2,),
+    int16=Oracle.TFLM,
 )

@@ -107,8 +107,8 @@ def test_shapes_that_do_not_fit_are_refused(
         ("gather", GatherAttrs(), [(3, 2), (2,)], [DType.FLOAT32, DType.FLOAT32], "indices are"),
         ("gather", GatherAttrs(), [(3, 2), (2,)], [DType.INT16, DType.INT32], "type int16"),
         (
-            "batch_matmul", BatchMatmulAttrs(), [(3, 2), (2, 3)], [DType.INT16, DType.INT16],
-            "inputs and output are int16/int16/int16",
+            "batch_matmul", BatchMatmulAttrs(), [(3, 2), (2, 3)], [DType.INT16, DType.INT8],
+            "types int16, int8; allowed: all of one type",
         ),
         ("batch_matmul", BatchMatmulAttrs(), [(1,) * 6] * 2, [DType.FLOAT32] * 2, "rank above 5"),
         ("l2_normalization", NO_ATTRS, [()], [DType.FLOAT32], "rank 0"),
