@@ -108,16 +108,22 @@ QEMU_MACHINES: dict[str, str] = {
 
 
 def qemu_layout(target: Target) -> MemoryLayout:
-    """The layout for QEMU's machine with the target's core.
-
-    The stack lies at the bottom of RAM: one that grows too far leaves memory, which is a fault.
-    """
+    """The layout for QEMU's machine with the target's core: the stack, variables, the context."""
     regions = target_named(QEMU_MACHINES[target.cpu]).regions
     flash = next(region.start for region in regions if region.kind == "flash")
     ram = next(region.start for region in regions if region.kind == "ram")
     room = EMULATED_LAYOUT.stack_bytes
     top = ram + room
-    return MemoryLayout(flash, data=top, pool=top + room, stack_top=top, stack_bytes=room)
+    return MemoryLayout(
+        flash,
+        data=top,
+        pool=top + room,
+        stack_top=top,
+        stack_bytes=room,
+        arenas=ram + (1 << 20),
+        flashes=flash + (2 << 20),
+        gap=1 << 20,
+    )
 
 
 def harness_files(
@@ -204,7 +210,9 @@ def _arena_lines(interface: ModelInterface) -> list[str]:
     names = [f"{HARNESS_PREFIX}{a.name}" for a in given]
     lines = [f"#define MODEL_INIT(ctx) {interface.name}_init({', '.join(['ctx', *names])})"]
     if given:
-        each = (f'X({n}, {a.nbytes}u, "{a.linked_section}")' for n, a in zip(names, given, strict=True))
+        each = (
+            f'X({n}, {a.nbytes}u, "{a.linked_section}")' for n, a in zip(names, given, strict=True)
+        )
         lines.append(f"#define MODEL_ARENAS(X) {' '.join(each)}")
     return lines
 

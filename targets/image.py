@@ -13,8 +13,19 @@ from tinsmith.targets.harness import ModelInterface
 from tinsmith.targets.target import Target
 
 WeightSymbols = Container[str] | Callable[[str], bool]
-Form = Literal["elf", "shared", "program"]
-SUFFIXES: dict[Form, str] = {"elf": ".elf", "shared": ".so", "program": ".program"}
+Form = Literal["elf", "semihosted", "shared", "program"]
+SUFFIXES: dict[Form, str] = {
+    "elf": ".elf",
+    "semihosted": ".elf",
+    "shared": ".so",
+    "program": ".program",
+}
+EMULATORS: dict[Form, str] = {
+    "elf": "unicorn",
+    "semihosted": "qemu",
+    "shared": "host",
+    "program": "host",
+}
 _SHF_ALLOC = 2
 
 
@@ -56,7 +67,9 @@ class Symbol:
 
 @dataclass(frozen=True)
 class Image:
-    """What a compilation made. `form`: "elf" runs in an emulator, "shared" and "program" here.
+    """What a compilation made.
+
+    `form`: "elf" runs in unicorn, "semihosted" in QEMU, "shared" and "program" on this computer.
 
     `sizes` is None for the host, whose library has parts that no firmware has.
     """
@@ -67,6 +80,11 @@ class Image:
     interface: ModelInterface
     toolchain: str
     sizes: Sizes | None = None
+
+    @property
+    def emulator(self) -> str:
+        """What runs it: "unicorn", "qemu" or "host"."""
+        return EMULATORS[self.form]
 
 
 class Elf:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from tinsmith.pipeline.errors import ConfigError, ToolFailed, ToolMissing
-from tinsmith.targets.harness import ModelInterface, harness_files
+from tinsmith.targets.harness import QEMU_MACHINES, ModelInterface, harness_files
 from tinsmith.targets.image import SUFFIXES, Elf, Form, Image, WeightSymbols, measure_sizes
 from tinsmith.targets.target import Target
 
@@ -117,12 +117,16 @@ def compile_image(
     extra_flags: tuple[str, ...] = (),
     weight_symbols: WeightSymbols = (),
     sanitize: bool = False,
+    lto: bool = False,
+    emulator: str | None = None,
 ) -> Image:
     """Build a model with the harness into `out_dir`, and write nowhere else but the cache.
 
     `sources` is {relative path: text}; its .c files are compiled, with all warnings as errors.
     `opt` is one of OPT_LEVELS, by default that of DEFAULT_OPT. `weight_symbols` says which symbols
     hold weights, for `Image.sizes`. `sanitize` (host only) builds a program under ASan and UBSan.
+    `lto`: the whole image is optimized when it is linked. `emulator`: what the image is for, by
+    default unicorn or the host; "qemu" for the cores of QEMU_MACHINES.
     Raises ConfigError for what is not allowed, ToolFailed with the first errors of the compiler.
     """
     opt = DEFAULT_OPT[target.kind] if opt is None else opt
@@ -132,11 +136,12 @@ def compile_image(
         raise ConfigError(
             f"sanitizers need gcc or clang on the host, not {toolchain.name} for {target.name}"
         )
-    files = {**_checked(sources), **harness_files(target, interface)}
-    form: Form = "elf" if target.kind != "host" else "program" if sanitize else "shared"
+    form = _form(target, emulator, sanitize)
+    harness = harness_files(target, interface, qemu=form == "semihosted")
+    files = {**_checked(sources), **harness}
     path = out_dir / f"{interface.name}{SUFFIXES[form]}"
     _write_all(out_dir, files)
-    units = sorted(name for name in files if name.endswith(".c"))
+    units = tuple(sorted(name for name in files if name.endswith(".c")))
     flags = (
         *target.cflags["zig" if toolchain.name == "zig" else "gcc"],
         opt,
@@ -144,8 +149,15 @@ def compile_image(
         *_form_flags(form, toolchain),
         *extra_flags,
     )
+    if lto:
+        # Not the harness: what it calls by name stays, and what it costs is told apart.
+        own = {name: f"{name}.o" for name in units if name in harness}
+        for name, made in own.items():
+            command = (*_without_link(flags), "-I.", "-c", name, "-o", made)
+            run_compiler(toolchain, command, out_dir)
+        units = ("-flto", *own.values(), *(name for name in units if name not in own))
     run_compiler(toolchain, (*flags, "-I.", *units, "-o", path.name), out_dir)
-    sizes = measure_sizes(Elf(path), weight_symbols) if form == "elf" else None
+    sizes = measure_sizes(Elf(path), weight_symbols) if target.kind != "host" else None
     return Image(path, form, target, interface, toolchain.name, sizes)
 
 
@@ -224,6 +236,28 @@ def _failure(toolchain: Toolchain, output: str, folder: Path) -> str:
     return f"{toolchain.name} could not compile the sources in {folder}:\n  {shown}"
 
 
+def _form(target: Target, emulator: str | None, sanitize: bool) -> Form:
+    """The form of an image that the emulator runs; ConfigError where it has not got the target."""
+    if target.kind == "host":
+        allowed = ("host",)
+    elif target.cpu in QEMU_MACHINES:
+        allowed = ("unicorn", "qemu")
+    else:
+        allowed = ("unicorn",)
+    if emulator is not None and emulator not in allowed:
+        raise ConfigError(
+            f"emulator {emulator!r} does not run {target.name}; allowed: {', '.join(allowed)}"
+        )
+    if target.kind == "host":
+        return "program" if sanitize else "shared"
+    return "semihosted" if emulator == "qemu" else "elf"
+
+
+def _without_link(flags: tuple[str, ...]) -> tuple[str, ...]:
+    """The flags that a compilation takes which links nothing."""
+    return tuple(flag for flag in flags if not flag.startswith("-Wl,") and flag != "-shared")
+
+
 def _form_flags(form: Form, toolchain: Toolchain) -> tuple[str, ...]:
     # Below -O1, and only there, zig turns UBSan on, which needs a runtime.
     plain = ("-fno-sanitize=all",) if toolchain.name == "zig" else ()
@@ -231,7 +265,13 @@ def _form_flags(form: Form, toolchain: Toolchain) -> tuple[str, ...]:
         return (*plain, "-shared", "-fPIC")
     if form == "program":
         return ("-DTINSMITH_PROGRAM", *_SANITIZE_FLAGS)
-    link = ("-Wl,-T,tinsmith_harness.ld", "-Wl,-e,tinsmith_h_start", "-Wl,--gc-sections")
+    link: tuple[str, ...] = (
+        "-Wl,-T,tinsmith_harness.ld",
+        "-Wl,-e,tinsmith_h_start",
+        "-Wl,--gc-sections",
+    )
+    if form == "semihosted":
+        link = ("-DTINSMITH_QEMU", *link)
     if toolchain.name == "zig":
         return (*plain, *_DEVICE_FLAGS, *link)
     # Firmware teams link newlib's small memcpy and gcc's own arithmetic; nothing else is there.

@@ -115,9 +115,11 @@ def build(
     *,
     opt: str | None = None,
     weight_symbols: WeightSymbols = ("toy_weights",),
+    emulator: str | None = None,
 ) -> Image:
     target = target_named(target_name)
     toolchain = find_toolchain(None, target)
     return compile_image(
-        toolchain, target, sources, interface, folder, opt=opt, weight_symbols=weight_symbols
-    )
+        toolchain, target, sources, interface, folder, opt=opt,
+        weight_symbols=weight_symbols, emulator=emulator,
+    )  # fmt: skip
