@@ -46,7 +46,10 @@ def requant_double(call: OpCall, activation: Activation, channels: int) -> Requa
 
 
 def is_as_uint8(call: OpCall) -> bool:
-    """Whether a call computes as TFLite's uint8 kernels do where int8 ones differ."""
+    """Whether a call computes as TFLite's uint8 kernels do where int8 ones differ.
+
+    Its weights, less their zero point, may need 9 bits: then they are int16, within a span of 255.
+    """
     return bool(getattr(call.attrs, "as_uint8", False))
 
 
@@ -165,7 +168,8 @@ def _mac_types(call: OpCall, int16_bias: tuple[DType, ...]) -> tuple[str, ...]:
     bias = call.optional(2)
     reasons = []
     kinds = (x.dtype, w.dtype, y.dtype)
-    if kinds not in MAC_TYPES:
+    wide = kinds == (DType.INT8, DType.INT16, DType.INT8) and is_as_uint8(call)
+    if kinds not in MAC_TYPES and not wide:
         names = "/".join(k.value for k in kinds)
         allowed = ", ".join("/".join(k.value for k in t) for t in MAC_TYPES)
         reasons.append(f"input/weights/output are {names}; allowed: {allowed}")

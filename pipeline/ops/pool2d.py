@@ -26,12 +26,16 @@ from tinsmith.pipeline.ops.window import NO_PADS, Pads, Pair
 
 @dataclass(frozen=True)
 class Pool2dAttrs:
-    """kernel and stride as (h, w); pads as (top, bottom, left, right)."""
+    """kernel and stride as (h, w); pads as (top, bottom, left, right).
+
+    as_uint8: means round as those of TFLite's uint8 kernel, ties up.
+    """
 
     kernel: Pair
     stride: Pair
     pads: Pads = NO_PADS
     activation: Activation = Activation.NONE
+    as_uint8: bool = False
 
 
 def infer(call: OpCall) -> tuple[TensorSpec, ...]:
@@ -85,10 +89,12 @@ def average_float(call: OpCall, values: Values) -> tuple[Array, ...]:
 
 
 def average_int(call: OpCall, values: Values) -> tuple[Array, ...]:
-    """TFLite's AveragePool: the sum over the count, ties away from zero."""
+    """TFLite's AveragePool: the sum over the count, ties away from zero, as_uint8 ties up."""
     assert values[0] is not None
     total = _windows(call, values[0], 0.0).sum(axis=(3, 4)).astype(np.int64)
     count = valid_counts(call)
+    if call.attrs.as_uint8:
+        return (_clamp(call, (total + count // 2) // count),)
     magnitude = (np.abs(total) + count // 2) // count
     return (_clamp(call, np.sign(total) * magnitude),)
 
