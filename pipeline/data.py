@@ -95,23 +95,51 @@ def read_idx_dataset(folder: Path) -> tuple[Images, Images]:
 
 def read_npz_dataset(path: Path) -> tuple[Images, Images]:
     """The arrays `x_train`, `y_train`, `x_test`, `y_test` of a NumPy file."""
+    arrays = _read_npz(path, "path", ("x_train", "y_train", "x_test", "y_test"))
+    return (
+        _images(arrays["x_train"], arrays["y_train"], f"'{path}', train"),
+        _images(arrays["x_test"], arrays["y_test"], f"'{path}', test"),
+    )
+
+
+def read_unlabelled(path: Path, like: Images) -> NDArray[np.uint8]:
+    """The array `x` of a NumPy file: images uint8 [N, H, W, C] of the size of `like`.
+
+    Raises DataError where there are none, or none that fit.
+    """
+    where = f"'{path}', x"
+    x = _pixels(_read_npz(path, "unlabelled", ("x",))["x"], where)
+    if len(x) == 0:
+        raise DataError(f"{where}: there are no images")
+    if x.shape[1:] != like.x.shape[1:]:
+        size = " x ".join(map(str, x.shape[1:]))
+        raise DataError(f"{where}: images are {size} but those with labels are {_size(like)}")
+    return x
+
+
+def _read_npz(path: Path, key: str, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+    """The named arrays of a NumPy file that `[data]` names by `key`."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            missing = {"x_train", "y_train", "x_test", "y_test"} - set(file.files)
+            missing = set(names) - set(file.files)
             if missing:
                 raise DataError(
                     f"'{path}' has no array {', '.join(sorted(missing))}; "
                     f"it has {', '.join(file.files) or 'none'}"
                 )
-            arrays = {name: file[name] for name in file.files}
+            return {name: file[name] for name in names}
     except FileNotFoundError as e:
-        raise DataError(f"[data] path: there is no file '{path}'") from e
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as e:
+        raise DataError(f"[data] {key}: there is no file '{path}'") from e
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        EOFError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as e:
         raise DataError(f"'{path}' can't be read as a NumPy .npz file: {e}") from e
-    return (
-        _images(arrays["x_train"], arrays["y_train"], f"'{path}', train"),
-        _images(arrays["x_test"], arrays["y_test"], f"'{path}', test"),
-    )
 
 
 def read_dataset(
@@ -167,25 +195,31 @@ def check_dataset(train: Images, test: Images, where: str) -> Dataset:
     return Dataset(train, test, classes)
 
 
-def to_float(images: Images) -> NDArray[np.float32]:
-    """float32 [N, C, H, W] in 0..1: pixel / 255."""
-    nchw = images.x.transpose(0, 3, 1, 2)
+def to_float(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Images uint8 [N, H, W, C] as float32 [N, C, H, W] in 0..1: pixel / 255."""
+    nchw = images.transpose(0, 3, 1, 2)
     return np.ascontiguousarray(nchw, dtype=np.float32) / np.float32(255)
 
 
 def _images(x: NDArray[Any], y: NDArray[Any], where: str) -> Images:
-    """Arrays of a file as Images; grey images may come without a channel axis."""
+    """Arrays of a file as Images."""
+    x = _pixels(x, where)
+    if y.ndim != 1 or y.dtype.kind not in "iu":
+        raise DataError(
+            f"{where}: labels are {y.dtype} of shape {y.shape}; allowed: whole numbers, (N,)"
+        )
+    return Images(x, y.astype(np.int64))
+
+
+def _pixels(x: NDArray[Any], where: str) -> NDArray[np.uint8]:
+    """Images [N, H, W, C] of a file; grey ones may come without a channel axis."""
     if x.ndim not in (3, 4) or (x.ndim == 4 and x.shape[3] not in (1, 3)):
         raise DataError(
             f"{where}: images have shape {x.shape}; allowed: (N, H, W), (N, H, W, 1), (N, H, W, 3)"
         )
     if x.dtype != np.uint8:
         raise DataError(f"{where}: images are {x.dtype}; allowed: uint8, 0..255")
-    if y.ndim != 1 or y.dtype.kind not in "iu":
-        raise DataError(
-            f"{where}: labels are {y.dtype} of shape {y.shape}; allowed: whole numbers, (N,)"
-        )
-    return Images(x if x.ndim == 4 else x[..., None], y.astype(np.int64))
+    return x if x.ndim == 4 else x[..., None]
 
 
 def _read_idx(path: Path, magic: int) -> NDArray[np.uint8]:

@@ -1,18 +1,27 @@
 """distil: train the small network on the teacher's answers."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
-from tinsmith.pipeline.config import Augment, Config, Distil, ModelRef
+from tinsmith.pipeline.config import Augment, Config, Distil, ModelRef, Teacher
 from tinsmith.pipeline.flow import Artifact, Progress, Stage
 from tinsmith.pipeline.training.sources import (
+    DISTILLATION_SOURCES,
     TRAINING_SOURCES,
     TRAINING_TOOLS,
-    local_sources,
+    model_files,
     need_torch,
+    teacher_files,
 )
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from tinsmith.pipeline.training.losses import Loss
 
 
 @dataclass(frozen=True)
@@ -20,18 +29,21 @@ class DistilStudent(Stage):
     """Writes weights.pt, model.onnx and metrics.json (see `training.results.write_network`), with
     `teacher`: the teacher's accuracy, parameters and macs.
 
-    Raises ConfigError for a model that can't be made, TrainingDiverged where the loss is not
-    finite.
+    Trains the assistants first, then the student once a generation, each on the terms of the
+    options with the network before it as its teacher.
+
+    Raises ConfigError for a model or a term that can't be made, TrainingDiverged where the loss is
+    not finite.
     """
 
     name: ClassVar[str] = "distil"
     inputs: ClassVar[tuple[str, ...]] = ("load", "teacher")
-    sources: ClassVar[tuple[str, ...]] = TRAINING_SOURCES
-    tools: ClassVar[tuple[str, ...]] = TRAINING_TOOLS
+    sources: ClassVar[tuple[str, ...]] = (*TRAINING_SOURCES, *DISTILLATION_SOURCES)
+    tools: ClassVar[tuple[str, ...]] = (*TRAINING_TOOLS, "torch-pruning")
     resumable: ClassVar[bool] = True
 
     options: Distil
-    teacher: ModelRef
+    teacher: Teacher
     augment: Augment
     seed: int
     threads: int
@@ -39,26 +51,30 @@ class DistilStudent(Stage):
     @classmethod
     def from_config(cls, config: Config) -> Self:
         return cls(
-            config.distil, config.teacher.model, config.augment, config.run.seed, config.run.threads
+            config.distil, config.teacher, config.augment, config.run.seed, config.run.threads
         )
 
     def files(self) -> tuple[Path, ...]:
-        return (*local_sources(self.options.model.path), *local_sources(self.teacher.path))
+        own = model_files((*self.options.assistants, self.options.model))
+        return (*own, *teacher_files(self.teacher))
 
     def run(self, inputs: Mapping[str, Artifact], out_dir: Path, progress: Progress) -> None:
         need_torch(self.name)
-        from tinsmith.pipeline.training.loop import Recipe, fit, repeatable, seed_of
-        from tinsmith.pipeline.training.losses import distillation_loss
+        from tinsmith.pipeline.training.cutting import cut_from
+        from tinsmith.pipeline.training.distillation import distillation
+        from tinsmith.pipeline.training.loop import Recipe, repeatable, seed_of
         from tinsmith.pipeline.training.networks import make_network
         from tinsmith.pipeline.training.results import (
-            read_network,
             read_samples,
+            read_teacher,
             sample_of,
             write_network,
         )
+        from tinsmith.pipeline.training.series import Member, fit_series
 
         options, seed = self.options, seed_of(self.seed, self.name)
-        samples = read_samples(inputs["load"].path)
+        samples = read_samples(inputs["load"].path, unlabelled=True)
+        sample = sample_of(samples)
         recipe = Recipe(
             options.epochs,
             options.batch,
@@ -67,13 +83,36 @@ class DistilStudent(Stage):
             self.augment,
             seed,
         )
-        checkpoint = out_dir / "checkpoint.pt"
+
+        def member(label: str, model: ModelRef) -> Member:
+            def make(before: nn.Module | None) -> tuple[nn.Module, Loss]:
+                network = make_network(model, sample, samples.classes)
+                shown = teacher if before is None else before
+                if options.start == "teacher":
+                    cut_from(shown, network, sample)
+                return network, distillation(options, shown, network, sample)
+
+            return Member(label, make)
+
         with repeatable(seed, self.threads):
-            teacher = read_network(inputs["teacher"].path, self.teacher, samples)
-            loss = distillation_loss(teacher, options.temperature, options.alpha)
-            network = make_network(options.model, sample_of(samples), samples.classes)
-            history = fit(network, samples, recipe, loss, checkpoint, progress)
+            teacher = read_teacher(inputs["teacher"].path, self.teacher, samples)
+            members = [member(label, model) for label, model in _labelled(options)]
+            networks, history = fit_series(members, samples, recipe, out_dir, progress)
             known = inputs["teacher"].json()
             summary = {name: known[name] for name in ("accuracy", "parameters", "macs")}
-            write_network(network, samples, out_dir, history, teacher=summary)
-        checkpoint.unlink()
+            write_network(networks[-1], samples, out_dir, history, teacher=summary)
+
+
+def _labelled(options: Distil) -> list[tuple[str, ModelRef]]:
+    """The networks in the order of their training, and what progress calls them."""
+    assistants = [
+        (f"assistant {place}/{len(options.assistants)}", model)
+        for place, model in enumerate(options.assistants, 1)
+    ]
+    students = [
+        (f"generation {place}/{options.generations}", options.model)
+        for place in range(1, options.generations + 1)
+    ]
+    if len(students) == 1:
+        students = [("student" if assistants else "", options.model)]
+    return [*assistants, *students]

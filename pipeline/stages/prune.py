@@ -5,13 +5,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar, Self
 
-from tinsmith.pipeline.config import Augment, Config, Distil, ModelRef, Prune
+from tinsmith.pipeline.config import Augment, Config, Distil, Prune, Teacher
 from tinsmith.pipeline.flow import Artifact, Progress, Stage
 from tinsmith.pipeline.training.sources import (
+    DISTILLATION_SOURCES,
     TRAINING_SOURCES,
     TRAINING_TOOLS,
-    local_sources,
+    model_files,
     need_torch,
+    teacher_files,
 )
 
 _NORMS = {"l1": 1, "l2": 2}
@@ -28,13 +30,17 @@ class PruneStudent(Stage):
 
     name: ClassVar[str] = "prune"
     inputs: ClassVar[tuple[str, ...]] = ("load", "teacher", "distil")
-    sources: ClassVar[tuple[str, ...]] = (*TRAINING_SOURCES, "tinsmith.pipeline.training.pruning")
+    sources: ClassVar[tuple[str, ...]] = (
+        *TRAINING_SOURCES,
+        *DISTILLATION_SOURCES,
+        "tinsmith.pipeline.training.gradual",
+    )
     tools: ClassVar[tuple[str, ...]] = (*TRAINING_TOOLS, "torch-pruning")
     resumable: ClassVar[bool] = True
 
     options: Prune
     distil: Distil
-    teacher: ModelRef
+    teacher: Teacher
     augment: Augment
     seed: int
     threads: int
@@ -44,21 +50,27 @@ class PruneStudent(Stage):
         return cls(
             config.prune,
             config.distil,
-            config.teacher.model,
+            config.teacher,
             config.augment,
             config.run.seed,
             config.run.threads,
         )
 
     def files(self) -> tuple[Path, ...]:
-        return (*local_sources(self.distil.model.path), *local_sources(self.teacher.path))
+        return (*model_files((self.distil.model,)), *teacher_files(self.teacher))
 
     def run(self, inputs: Mapping[str, Artifact], out_dir: Path, progress: Progress) -> None:
         need_torch(self.name)
+        from tinsmith.pipeline.training.distillation import distillation
         from tinsmith.pipeline.training.gradual import Plan, prune_gradually
         from tinsmith.pipeline.training.loop import Recipe, repeatable, seed_of
-        from tinsmith.pipeline.training.losses import distillation_loss
-        from tinsmith.pipeline.training.results import read_network, read_samples, write_network
+        from tinsmith.pipeline.training.results import (
+            read_network,
+            read_samples,
+            read_teacher,
+            sample_of,
+            write_network,
+        )
 
         options, distil, seed = self.options, self.distil, seed_of(self.seed, self.name)
         plan = Plan(
@@ -76,11 +88,11 @@ class PruneStudent(Stage):
             self.augment,
             seed,
         )
-        samples = read_samples(inputs["load"].path)
+        samples = read_samples(inputs["load"].path, unlabelled=True)
         with repeatable(seed, self.threads):
             student = read_network(inputs["distil"].path, distil.model, samples)
-            teacher = read_network(inputs["teacher"].path, self.teacher, samples)
-            loss = distillation_loss(teacher, distil.temperature, distil.alpha)
+            teacher = read_teacher(inputs["teacher"].path, self.teacher, samples)
+            loss = distillation(distil, teacher, student, sample_of(samples))
             removed, history = prune_gradually(
                 student, samples, plan, recipe, loss, out_dir, progress
             )

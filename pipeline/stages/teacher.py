@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
 
-from tinsmith.pipeline.config import Augment, Config, Teacher
+from tinsmith.pipeline.config import Augment, Config, ModelRef, Teacher
 from tinsmith.pipeline.flow import Artifact, Progress, Stage
 from tinsmith.pipeline.training.sources import (
     TRAINING_SOURCES,
     TRAINING_TOOLS,
-    local_sources,
     need_torch,
+    teacher_files,
 )
 
 
@@ -39,14 +39,15 @@ class TrainTeacher(Stage):
         return cls(config.teacher, config.augment, config.run.seed, config.run.threads)
 
     def files(self) -> tuple[Path, ...]:
-        return local_sources(self.options.model.path)
+        return teacher_files(self.options)
 
     def run(self, inputs: Mapping[str, Artifact], out_dir: Path, progress: Progress) -> None:
         need_torch(self.name)
-        from tinsmith.pipeline.training.loop import Recipe, fit, repeatable, seed_of
+        from tinsmith.pipeline.training.loop import Recipe, repeatable, seed_of
         from tinsmith.pipeline.training.losses import label_loss
-        from tinsmith.pipeline.training.networks import make_network
+        from tinsmith.pipeline.training.networks import Ensemble, make_network
         from tinsmith.pipeline.training.results import read_samples, sample_of, write_network
+        from tinsmith.pipeline.training.series import Member, fit_series
 
         options, seed = self.options, seed_of(self.seed, self.name)
         recipe = Recipe(
@@ -58,9 +59,17 @@ class TrainTeacher(Stage):
             seed,
         )
         samples = read_samples(inputs["load"].path)
-        checkpoint = out_dir / "checkpoint.pt"
+        sample = sample_of(samples)
+
+        def member(place: int, model: ModelRef) -> Member:
+            label = f"member {place}/{1 + len(options.members)}" if options.members else ""
+            return Member(
+                label, lambda _: (make_network(model, sample, samples.classes), label_loss)
+            )
+
         with repeatable(seed, self.threads):
-            network = make_network(options.model, sample_of(samples), samples.classes)
-            history = fit(network, samples, recipe, label_loss, checkpoint, progress)
-            write_network(network, samples, out_dir, history)
-        checkpoint.unlink()
+            models = (options.model, *options.members)
+            members = [member(place, model) for place, model in enumerate(models, 1)]
+            networks, history = fit_series(members, samples, recipe, out_dir, progress)
+            whole = Ensemble(networks) if options.members else networks[0]
+            write_network(whole, samples, out_dir, history)

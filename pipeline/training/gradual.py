@@ -1,16 +1,16 @@
 """Pruning in steps: a share of the channels goes, the rest is trained, and so on."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from tinsmith.pipeline.flow import Progress
+from tinsmith.pipeline.training.distillation import Distillation
 from tinsmith.pipeline.training.loop import Epoch, Recipe, Samples, fit, seed_of
-from tinsmith.pipeline.training.losses import Loss
-from tinsmith.pipeline.training.networks import cost, load_weights, widths
+from tinsmith.pipeline.training.networks import cost, widths
 from tinsmith.pipeline.training.pruning import remove_channels
+from tinsmith.pipeline.training.series import read_finished, write_finished
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def prune_gradually(
     samples: Samples,
     plan: Plan,
     recipe: Recipe,
-    loss: Loss,
+    loss: Distillation,
     folder: Path,
     progress: Progress,
 ) -> tuple[tuple[Removal, ...], tuple[Epoch, ...]]:
@@ -66,16 +66,16 @@ def prune_gradually(
             seed=seed_of(recipe.seed, "step", step),
         )
         finished = folder / f"step{step}.pt"
-        if finished.exists():
-            state = torch.load(finished, weights_only=True)
-            load_weights(network, state["network"])
-            history += [Epoch(**epoch) for epoch in state["history"]]
+        epochs_done = read_finished(network, finished)
+        if epochs_done is not None:
+            history += epochs_done
             continue
         keep = 1 - (1 - plan.macs) * step / steps
         remove_channels(network, sample, int(first_macs * keep), plan.multiple_of, plan.norm)
+        loss.learn_shapes(network, sample)
         checkpoint = folder / f"step{step}-checkpoint.pt"
         epochs_done = fit(network, samples, current, loss, checkpoint, tell)
-        _save(network, epochs_done, finished)
+        write_finished(network, epochs_done, finished)
         checkpoint.unlink()
         history += epochs_done
     removed = tuple(
@@ -86,11 +86,3 @@ def prune_gradually(
         if before != after
     )
     return removed, tuple(history)
-
-
-def _save(network: nn.Module, history: tuple[Epoch, ...], path: Path) -> None:
-    fresh = path.with_suffix(".tmp")
-    torch.save(
-        {"network": network.state_dict(), "history": [asdict(epoch) for epoch in history]}, fresh
-    )
-    fresh.replace(path)

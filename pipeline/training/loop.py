@@ -79,10 +79,13 @@ def fit(
     Raises TrainingDiverged at the first loss that is not finite.
     """
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    trained = nn.ModuleDict({"network": network})
+    if isinstance(loss, nn.Module):  # what a loss learns is trained, and kept, with the network
+        trained["loss"] = loss
     optimizer = torch.optim.AdamW(
-        network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+        trained.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )
-    history = _resume(network, optimizer, checkpoint)
+    history = _resume(trained, optimizer, checkpoint)
     started, first = time.monotonic(), len(history)
     for index in range(first, recipe.epochs):
         mean_loss = _run_epoch(network, samples, recipe, loss, optimizer, index, checkpoint)
@@ -90,7 +93,7 @@ def fit(
         percent = accuracy(network, samples.x_test, samples.y_test) if measured else None
         rate = optimizer.param_groups[0]["lr"]
         history.append(Epoch(index + 1, round(mean_loss, 6), round(rate, 8), percent))
-        _save(network, optimizer, history, checkpoint)
+        _save(trained, optimizer, history, checkpoint)
         left = (time.monotonic() - started) / (index + 1 - first) * (recipe.epochs - index - 1)
         progress(_line(history[-1], recipe.epochs, left), (index + 1) / recipe.epochs)
     network.eval()
@@ -153,7 +156,7 @@ def _run_epoch(
             group["lr"] = rate
         x = augment(samples.x_train[chosen], recipe.augment, generator)
         x = x.contiguous(memory_format=torch.channels_last)
-        value = loss(x, network(x), samples.y_train[chosen])
+        value = loss(network, x, samples.y_train[chosen])
         if not math.isfinite(number := value.item()):
             raise _diverged(index, place, number, recipe, checkpoint)
         optimizer.zero_grad()
@@ -177,18 +180,21 @@ def _diverged(
     )
 
 
-def _resume(network: nn.Module, optimizer: torch.optim.Optimizer, checkpoint: Path) -> list[Epoch]:
+def _resume(
+    trained: nn.ModuleDict, optimizer: torch.optim.Optimizer, checkpoint: Path
+) -> list[Epoch]:
     """Load the state that a stopped run left; result: the epochs that it had finished."""
     if not checkpoint.exists():
         return []
     state = torch.load(checkpoint, weights_only=True)
-    network.load_state_dict(state["network"])
+    for name, module in trained.items():
+        module.load_state_dict(state[name])
     optimizer.load_state_dict(state["optimizer"])
     return [Epoch(**epoch) for epoch in state["history"]]
 
 
 def _save(
-    network: nn.Module,
+    trained: nn.ModuleDict,
     optimizer: torch.optim.Optimizer,
     history: list[Epoch],
     checkpoint: Path,
@@ -196,7 +202,7 @@ def _save(
     """Replace the checkpoint as a whole: a kill in the middle leaves the one before."""
     fresh = checkpoint.with_suffix(".tmp")
     state = {
-        "network": network.state_dict(),
+        **{name: module.state_dict() for name, module in trained.items()},
         "optimizer": optimizer.state_dict(),
         "history": [asdict(epoch) for epoch in history],
     }

@@ -4,7 +4,7 @@ import hashlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tinsmith.pipeline.config import ModelRef
+from tinsmith.pipeline.config import ModelRef, Teacher
 from tinsmith.pipeline.errors import ConfigError
 
 Weights = dict[str, Tensor]
@@ -29,6 +29,24 @@ class Cost:
     @property
     def total_macs(self) -> int:
         return sum(self.macs.values())
+
+
+class Ensemble(nn.Module):
+    """Several networks as one, whose logits are the mean of theirs."""
+
+    def __init__(self, members: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([member(x) for member in self.members]).mean(0)
+
+
+def make_teacher(options: Teacher, sample: Tensor, classes: int) -> nn.Module:
+    """The teacher's network, or all its members as one. Raises ConfigError, see make_network."""
+    models = (options.model, *options.members)
+    networks = [make_network(model, sample, classes) for model in models]
+    return Ensemble(networks) if len(networks) > 1 else networks[0]
 
 
 def make_network(model: ModelRef, sample: Tensor, classes: int) -> nn.Module:

@@ -57,6 +57,30 @@ def remove_channels(
         graph.get_pruning_group(best.root, prune, idxs=best.channels).prune()
 
 
+def remove_least_channels(
+    network: nn.Module, sample: Tensor, wanted: dict[str, int], norm: int
+) -> None:
+    """Remove from `network`, in place, those channels that matter least, until its layers are as
+    wide as `wanted` says by their names; a layer that is already narrower stays.
+    """
+    tp = _torch_pruning()
+    graph = tp.DependencyGraph().build_dependency(network, example_inputs=sample)
+    names = {layer: name for name, layer in network.named_modules()}
+    for root in [layer for _, layer in _producers(network)]:
+        width = _width(root)
+        spare = width - wanted[names[root]]
+        prune = (
+            tp.prune_conv_out_channels
+            if isinstance(root, nn.Conv2d)
+            else tp.prune_linear_out_channels
+        )
+        if spare <= 0 or (isinstance(root, nn.Conv2d) and root.groups > 1):
+            continue
+        group = graph.get_pruning_group(root, prune, idxs=list(range(width)))
+        least = _importance(group, width, norm).argsort(stable=True)[:spare]
+        graph.get_pruning_group(root, prune, idxs=sorted(least.tolist())).prune()
+
+
 def _candidates(
     graph: Any,
     network: nn.Module,

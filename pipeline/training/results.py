@@ -10,21 +10,37 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tinsmith.pipeline.config import ModelRef
+from tinsmith.pipeline.config import ModelRef, Teacher
 from tinsmith.pipeline.training.export import export_onnx
 from tinsmith.pipeline.training.loop import Epoch, Samples
-from tinsmith.pipeline.training.networks import Weights, accuracy, cost, load_weights, make_network
+from tinsmith.pipeline.training.losses import NO_LABEL
+from tinsmith.pipeline.training.networks import (
+    Weights,
+    accuracy,
+    cost,
+    load_weights,
+    make_network,
+    make_teacher,
+)
 
 _WEIGHTS = "weights.pt"
 
 
-def read_samples(folder: Path) -> Samples:
-    """The result of the stage `load` as tensors."""
+def read_samples(folder: Path, unlabelled: bool = False) -> Samples:
+    """The result of the stage `load` as tensors.
+
+    unlabelled: images without labels are among those to train on, with NO_LABEL.
+    """
     with np.load(folder / "data.npz") as file:
         tensors = {
             name: torch.from_numpy(file[name])
             for name in ("x_train", "y_train", "x_test", "y_test")
         }
+        if unlabelled and "x_unlabelled" in file:
+            more = torch.from_numpy(file["x_unlabelled"])
+            none = torch.full((len(more),), NO_LABEL, dtype=torch.int64)
+            tensors["x_train"] = torch.cat([tensors["x_train"], more])
+            tensors["y_train"] = torch.cat([tensors["y_train"], none])
         return Samples(**tensors, classes=int(file["classes"]))
 
 
@@ -36,6 +52,12 @@ def sample_of(samples: Samples) -> Tensor:
 def read_network(folder: Path, model: ModelRef, samples: Samples) -> nn.Module:
     """A network that an earlier stage trained, with the widths that pruning may have left."""
     network = make_network(model, sample_of(samples), samples.classes)
+    return load_weights(network, read_weights(folder / _WEIGHTS))
+
+
+def read_teacher(folder: Path, options: Teacher, samples: Samples) -> nn.Module:
+    """The teacher that an earlier stage trained, with all its members."""
+    network = make_teacher(options, sample_of(samples), samples.classes)
     return load_weights(network, read_weights(folder / _WEIGHTS))
 
 

@@ -2,13 +2,18 @@
 
 import ast
 import importlib.util
+from collections.abc import Iterable
 from pathlib import Path
 
+from tinsmith.pipeline.config import ModelRef, Teacher
 from tinsmith.pipeline.errors import ConfigError, ToolMissing
 
 TRAINING_SOURCES = tuple(
     f"tinsmith.pipeline.training.{part}"
-    for part in ("augment", "export", "loop", "losses", "networks", "results")
+    for part in ("augment", "export", "loop", "losses", "networks", "results", "series")
+)
+DISTILLATION_SOURCES = tuple(
+    f"tinsmith.pipeline.training.{part}" for part in ("cutting", "distillation", "pruning")
 )
 TRAINING_TOOLS = ("torch", "onnxscript", "numpy")
 
@@ -17,6 +22,16 @@ def need_torch(stage: str) -> None:
     """Raise ToolMissing where torch is not installed."""
     if importlib.util.find_spec("torch") is None:
         raise ToolMissing(f"stage '{stage}' needs torch: pip install 'tinsmith[train]'")
+
+
+def teacher_files(options: Teacher) -> tuple[Path, ...]:
+    """The files that the teacher's networks are made by."""
+    return model_files((options.model, *options.members))
+
+
+def model_files(models: Iterable[ModelRef]) -> tuple[Path, ...]:
+    """The files that these networks are made by, each once."""
+    return tuple(sorted({file for model in models for file in local_sources(model.path)}))
 
 
 def local_sources(path: Path) -> tuple[Path, ...]:

@@ -1,7 +1,10 @@
 """Training: a tiny task from images to a pruned network, stopped, gone on with, and repeated."""
 
+import inspect
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,7 +35,7 @@ from tinsmith.pipeline.training.loop import (  # noqa: E402
     learning_rate,
     repeatable,
 )
-from tinsmith.pipeline.training.losses import distillation_loss, label_loss  # noqa: E402
+from tinsmith.pipeline.training.losses import label_loss  # noqa: E402
 from tinsmith.pipeline.training.networks import (  # noqa: E402
     cost,
     load_weights,
@@ -246,6 +249,19 @@ def test_a_run_stopped_in_any_stage_goes_on_to_the_same_result(project: Path) ->
         )
 
 
+@pytest.mark.parametrize("stage", [TrainTeacher, DistilStudent, PruneStudent])
+def test_the_key_of_a_stage_counts_the_modules_of_training_that_it_loads(
+    stage: type[Stage],
+) -> None:
+    text = inspect.getsource(stage.run)
+    names = re.findall(r"from (tinsmith\.pipeline\.training\.\w+) import", text)
+    code = f"import sys, {', '.join(names)}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {m for m in done.stdout.split() if m.startswith("tinsmith.pipeline.training.")}
+    assert names
+    assert loaded - {"tinsmith.pipeline.training.sources"} <= set(stage.sources)
+
+
 def test_a_change_in_the_users_file_trains_again(project: Path) -> None:
     stages = stages_of(load_config(project))
     first = run_flow(stages, project / "out", to="teacher")
@@ -314,9 +330,9 @@ def test_a_loss_that_is_not_a_number_stops_training_and_keeps_the_last_state(
 ) -> None:
     calls = []
 
-    def breaking(x: Tensor, logits: Tensor, y: Tensor) -> Tensor:
+    def breaking(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         calls.append(1)
-        return label_loss(x, logits, y) * (float("nan") if len(calls) == 9 else 1)
+        return label_loss(network, x, y) * (float("nan") if len(calls) == 9 else 1)
 
     checkpoint = tmp_path / "checkpoint.pt"
     message = rf"epoch 2, step 3: the loss is nan; the state after epoch 1 is kept in '{checkpoint}"
@@ -367,32 +383,6 @@ def test_a_flip_mirrors_half_of_the_images() -> None:
     on_the_right = int((flipped[..., -1].sum((1, 2)) > 4).sum())
     assert 150 < on_the_right < 250
     torch.testing.assert_close(flipped.sum((1, 2, 3)), x.sum((1, 2, 3)))
-
-
-def test_distillation_with_alpha_zero_is_training_on_labels(samples: Samples) -> None:
-    x, y = samples.x_test, samples.y_test
-    logits = small_network().eval()(x)
-    loss = distillation_loss(small_network(), temperature=3, alpha=0)
-    torch.testing.assert_close(loss(x, logits, y), label_loss(x, logits, y))
-
-
-def test_distillation_from_itself_costs_nothing(samples: Samples) -> None:
-    network = small_network().eval()
-    x, y = samples.x_test, samples.y_test
-    loss = distillation_loss(network, temperature=2, alpha=1)
-    assert float(loss(x, network(x), y).detach()) == pytest.approx(0, abs=1e-5)
-
-
-def test_distillation_weighs_the_soft_answers_by_the_square_of_the_temperature(
-    samples: Samples,
-) -> None:
-    x, y = samples.x_test[:1], samples.y_test[:1]
-    teacher = small_network().eval()
-    logits = torch.tensor([[1.0, -2.0, 0.5]])
-    target = torch.softmax(teacher(x) / 4, 1)
-    expected = 16 * (target * (target.log() - torch.log_softmax(logits / 4, 1))).sum()
-    loss = distillation_loss(teacher, temperature=4, alpha=1)
-    torch.testing.assert_close(loss(x, logits, y), expected.detach())
 
 
 def test_macs_are_counted_by_hand() -> None:

@@ -65,11 +65,11 @@ def test_colour_images_keep_their_three_channels(tmp_path: Path) -> None:
     colour = np.zeros((30, 6, 5, 3), np.uint8), np.zeros((12, 6, 5, 3), np.uint8)
     path = save_npz(tmp_path, x_train=colour[0], x_test=colour[1])
     dataset = read_dataset("npz", path, None, None, seed=0)
-    assert to_float(dataset.test).shape == (12, 3, 6, 5)
+    assert to_float(dataset.test.x).shape == (12, 3, 6, 5)
 
 
 def test_pixels_become_a_255th_of_their_value() -> None:
-    images = Images(np.array([0, 51, 255], np.uint8).reshape(1, 1, 3, 1), np.zeros(1, np.int64))
+    images = np.array([0, 51, 255], np.uint8).reshape(1, 1, 3, 1)
     np.testing.assert_array_equal(to_float(images).ravel(), np.array([0, 0.2, 1], np.float32))
     assert to_float(images).dtype == np.float32
 

@@ -1,0 +1,73 @@
+"""Networks trained one after another, each of which may learn from the one before it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from tinsmith.pipeline.flow import Progress
+from tinsmith.pipeline.training.loop import Epoch, Recipe, Samples, fit, seed_of
+from tinsmith.pipeline.training.losses import Loss
+from tinsmith.pipeline.training.networks import load_weights
+
+
+@dataclass(frozen=True)
+class Member:
+    """A network to train. make: from the trained network before it (None for the first), the
+    untrained network and its loss. label: what progress calls it, empty where it is alone.
+    """
+
+    label: str
+    make: Callable[[nn.Module | None], tuple[nn.Module, Loss]]
+
+
+def fit_series(
+    members: Sequence[Member], samples: Samples, recipe: Recipe, folder: Path, progress: Progress
+) -> tuple[list[nn.Module], tuple[Epoch, ...]]:
+    """Train all, each from a seed of its own; result: the networks, and the record of all epochs.
+
+    Finished ones are kept in `folder` as member<k>.pt until all are, and are not trained again.
+    """
+    networks: list[nn.Module] = []
+    history: list[Epoch] = []
+
+    def tell(message: str, fraction: float | None = None) -> None:
+        done = (len(networks) + (fraction or 0)) / len(members)
+        progress(f"{member.label}  {message}".lstrip(), done)
+
+    for place, member in enumerate(members):
+        seed = seed_of(recipe.seed, "member", place) if place else recipe.seed
+        torch.manual_seed(seed)
+        network, loss = member.make(networks[-1] if networks else None)
+        finished = folder / f"member{place}.pt"
+        epochs = read_finished(network, finished)
+        if epochs is None:
+            checkpoint = folder / f"member{place}-checkpoint.pt"
+            epochs = fit(network, samples, replace(recipe, seed=seed), loss, checkpoint, tell)
+            write_finished(network, epochs, finished)
+            checkpoint.unlink()
+        # One that was read lies in memory as one that was trained: sums depend on it.
+        networks.append(network.eval().to(memory_format=torch.channels_last))  # type: ignore[call-overload]
+        history += epochs
+    for place in range(len(members)):
+        (folder / f"member{place}.pt").unlink()
+    return networks, tuple(history)
+
+
+def write_finished(network: nn.Module, history: Sequence[Epoch], path: Path) -> None:
+    """Keep a trained network with the record of its epochs; the file is whole or not there."""
+    fresh = path.with_suffix(".tmp")
+    state = {"network": network.state_dict(), "history": [asdict(epoch) for epoch in history]}
+    torch.save(state, fresh)
+    fresh.replace(path)
+
+
+def read_finished(network: nn.Module, path: Path) -> tuple[Epoch, ...] | None:
+    """Give the network the weights that `write_finished` kept; None where it kept none."""
+    if not path.exists():
+        return None
+    state = torch.load(path, weights_only=True)
+    load_weights(network, state["network"])
+    return tuple(Epoch(**epoch) for epoch in state["history"])
