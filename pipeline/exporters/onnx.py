@@ -13,7 +13,7 @@ from onnx import helper
 from tinsmith.pipeline.errors import UnsupportedModel
 from tinsmith.pipeline.exporters.onnx_ops import WRITERS
 from tinsmith.pipeline.exporters.onnx_site import TO_NCHW, Site, Writer
-from tinsmith.pipeline.graph import Graph, Tensor
+from tinsmith.pipeline.graph import DType, Graph, Tensor
 from tinsmith.pipeline.ops.op import call_of
 
 OPSET = 20
@@ -23,13 +23,19 @@ IR_VERSION = 9
 def to_onnx_qdq(graph: Graph) -> bytes:
     """An ONNX model (opset 20) of an int8 graph, in QDQ form.
 
-    Raises UnsupportedModel with every op that has no ONNX form here.
+    Raises UnsupportedModel with every op that has no ONNX form here, and for int16 activations.
     """
     reasons = [
         f"{n.op} '{n.name}': not exported to ONNX; allowed: {', '.join(sorted(WRITERS))}"
         for n in graph.nodes
         if n.op not in WRITERS
     ]
+    wide = [t.name for t in graph.tensors.values() if t.dtype is DType.INT16]
+    if wide:
+        reasons.append(
+            f"'{wide[0]}' is int16: layers on int16 have int64 biases, which DequantizeLinear "
+            "does not take; allowed: int8"
+        )
     if graph.state:
         reasons.append("the graph has state, which ONNX has not")
     if reasons:

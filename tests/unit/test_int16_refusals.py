@@ -11,6 +11,7 @@ import pytest
 from cases_int16_mac import INT16_MAC_CASES
 from support.case import q
 from tinsmith.pipeline.errors import UnsupportedModel
+from tinsmith.pipeline.exporters.onnx import to_onnx_qdq
 from tinsmith.pipeline.graph import DType, Graph, GraphBuilder, rebuild
 from tinsmith.pipeline.ops.batch_matmul import BatchMatmulAttrs
 from tinsmith.pipeline.ops.mean import ReduceAttrs
@@ -84,3 +85,8 @@ def test_products_of_very_long_rows_are_refused() -> None:
     y = b.input("y", (1 << 17, 1), INT16, q(0.1))
     with pytest.raises(UnsupportedModel, match="rows of 131072 int16 values; allowed: 65536"):
         verify(b.build([b.node("batch_matmul", [x, y], BatchMatmulAttrs(), quant=q(1.0))]))
+
+
+def test_onnx_has_no_form_for_the_biases_of_int16_layers() -> None:
+    with pytest.raises(UnsupportedModel, match=r"'.*' is int16: .* int64 biases.*; allowed: int8"):
+        to_onnx_qdq(case("conv2d", "pointwise"))
