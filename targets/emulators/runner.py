@@ -18,13 +18,15 @@ class Result:
 
     outputs: the bytes of each output. instructions: executed from entry to return of <name>_run.
     stack_bytes: the deepest stack below the call. Both are None where they were not counted.
-    trace: what the model handed to tinsmith_trace, as (step, bytes), in order.
+    trace: what the model handed to tinsmith_trace, as (step, bytes), in order. trace_instructions:
+    executed from entry to each of these calls, where they were counted.
     """
 
     outputs: tuple[bytes, ...]
     instructions: int | None = None
     stack_bytes: int | None = None
     trace: tuple[tuple[int, bytes], ...] = ()
+    trace_instructions: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

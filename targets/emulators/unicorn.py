@@ -67,6 +67,8 @@ class UnicornRunner:
         self._failed = False
         self._broken = False
         self._trace: list[tuple[int, bytes]] = []
+        self._counting = False
+        self._trace_instructions: list[int] = []
         self.blocks: tuple[Block, ...] = ()
         self._uc = self._new_emulator()
         self._first = self._elf.address_of("tinsmith_h_model_start")
@@ -174,7 +176,7 @@ class UnicornRunner:
             self._call("tinsmith_h_reset", (), where)
         for address, data in zip(self._inputs, sample, strict=True):
             self._uc.mem_write(address, data)
-        self._trace = []
+        self._trace, self._trace_instructions = [], []
         instructions, stack_bytes = self._run_once(counted, where)
         self._check_canary(where)
         outputs = tuple(
@@ -182,7 +184,8 @@ class UnicornRunner:
             for address, size in zip(self._outputs, self._interface.outputs, strict=True)
         )
         self._broken = False
-        return Result(outputs, instructions, stack_bytes, tuple(self._trace))
+        trace = tuple(self._trace), tuple(self._trace_instructions)
+        return Result(outputs, instructions, stack_bytes, *trace)
 
     def _run_once(self, counted: bool, where: str) -> tuple[int | None, int | None]:
         function = f"{self._interface.name}_run"
@@ -192,15 +195,19 @@ class UnicornRunner:
         low, stack_bytes = self._map.stack_bottom, self._map.layout.stack_bytes
         self._uc.mem_write(low, bytes([_PAINT]) * stack_bytes)
         self._histogram.attach()
+        self._counting = True
         try:
             status = self._call(function, (self._map.context,), where)
         finally:
+            self._counting = False
             self._histogram.detach()
         self._check_status(status, where)
         stack = bytes(self._uc.mem_read(low, stack_bytes))
         self.blocks = self._histogram.blocks()
-        instructions = count_instructions(self.blocks, self._code, self._first, thumb=self._thumb)
-        return instructions, len(stack.lstrip(bytes([_PAINT])))
+        return self._count(self.blocks), len(stack.lstrip(bytes([_PAINT])))
+
+    def _count(self, blocks: tuple[Block, ...]) -> int:
+        return count_instructions(blocks, self._code, self._first, thumb=self._thumb)
 
     def _check_alignment(self, sample: Sample) -> None:
         """Run a sample, then reset; DeviceSilent where the core would fault on an access."""
@@ -296,6 +303,8 @@ class UnicornRunner:
         step, data, count = (int(uc.reg_read(first + i)) for i in range(3))
         (signed,) = struct.unpack("<i", struct.pack("<I", step & 0xFFFF_FFFF))
         self._trace.append((signed, bytes(uc.mem_read(data, count & 0xFFFF_FFFF))))
+        if self._counting:
+            self._trace_instructions.append(self._count(self._histogram.blocks()))
 
     @property
     def _name(self) -> str:

@@ -100,6 +100,25 @@ def test_the_count_is_the_same_without_the_hook_in_c(
     assert results_of(image, rows) == compiled
 
 
+@pytest.mark.parametrize("compiled", [True, False])
+def test_what_the_model_traces_says_how_many_instructions_came_before(
+    tmp_path: Path, compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tinsmith.targets.emulators import histogram
+
+    if not compiled:
+        monkeypatch.setattr(histogram, "hook_library", lambda: None)
+    run = "push {r4, lr}\nmovs r4, #10\nmovs r2, #0\n1: bl tinsmith_trace\nsubs r4, #1\nbne 1b\n"
+    image = build(
+        "cortex-m4", tmp_path, assembly_sources(run + "movs r0, #0\npop {r4, pc}"), ASSEMBLY
+    )
+    with open_runner(image) as runner:
+        counted, plain = runner.run([(bytes(16),)] * 2)
+    assert counted.trace_instructions == tuple(4 + 3 * i for i in range(10))
+    assert plain.trace_instructions == ()
+    assert counted.instructions == 4 + 3 * 9 + 4
+
+
 def test_counting_does_not_change_outputs_and_happens_when_asked(tmp_path: Path) -> None:
     image = build("cortex-m4", tmp_path, toy_sources(), toy_interface())
     rows = samples(64, 3)
