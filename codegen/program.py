@@ -1,13 +1,14 @@
 """The Program IR: kernel calls in order over views of one arena.
 
 A program is what a graph becomes for one instruction set: every tensor has a place, every node a
-kernel with its constants packed. `verify` proves that no byte is overwritten before its last read.
+kernel with its constants packed. A node whose output is made in stripes of rows is several steps,
+some of them in a loop.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,9 @@ C_TYPES: Mapping[DType, str] = {
     DType.INT64: "int64_t",
     DType.BOOL: "uint8_t",
 }
+
+
+MOVE = "move"  # the op of a step that moves rows within their buffer: no node of the graph
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +113,12 @@ class KernelPlan:
 
 @dataclass(frozen=True)
 class BufferView:
-    """A tensor's place in an arena: that of `region`, "" where there is one arena only."""
+    """A tensor's place in an arena, or that of some of its rows: that of `region`, "" where there
+    is one arena only.
+
+    start: the first byte's place within the tensor. offset_step, start_step: how far offset and
+    start move with each round of the loop that the view is used in.
+    """
 
     offset: int
     nbytes: int
@@ -117,6 +126,14 @@ class BufferView:
     shape: Shape
     quant: QuantParams | None
     region: str = ""
+    start: int = 0
+    offset_step: int = 0
+    start_step: int = 0
+
+    def at_round(self, index: int) -> BufferView:
+        """The view in a round of its loop."""
+        offset = self.offset + index * self.offset_step
+        return replace(self, offset=offset, start=self.start + index * self.start_step)
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,6 +151,20 @@ class Step:
     outs: tuple[BufferView, ...]
     scratch: BufferView | None
     summary: str
+
+    def at_round(self, index: int) -> Step:
+        """The step with its views as they are in a round of its loop."""
+        ins = tuple(None if v is None else v.at_round(index) for v in self.ins)
+        return replace(self, ins=ins, outs=tuple(v.at_round(index) for v in self.outs))
+
+
+@dataclass(frozen=True)
+class Loop:
+    """The steps from `first` to before `end` run `rounds` times, one after another each time."""
+
+    first: int
+    end: int
+    rounds: int
 
 
 @dataclass(frozen=True)
@@ -176,6 +207,8 @@ class StateView:
 class Program:
     """A lowered graph. inputs and outputs are (tensor name, view), in the graph's order.
 
+    loops: in order, apart from each other.
+
     arena_bytes: of all arenas. regions: the arenas where the target has several memories.
     caller_arena: the firmware hands the arenas to init; else they are the model's own.
     """
@@ -194,6 +227,32 @@ class Program:
     inputs_preserved: bool = False
     regions: tuple[Arena, ...] = ()
     caller_arena: bool = False
+    loops: tuple[Loop, ...] = ()
+
+    def run(self) -> Iterator[tuple[int, Step]]:
+        """The steps as they run, loops round by round: (place in `steps`, step)."""
+        loops = {loop.first: loop for loop in self.loops}
+        place = 0
+        while place < len(self.steps):
+            loop = loops.get(place)
+            if loop is None:
+                yield place, self.steps[place]
+                place += 1
+                continue
+            for index in range(loop.rounds):
+                for k in range(loop.first, loop.end):
+                    yield k, self.steps[k].at_round(index)
+            place = loop.end
+
+    @property
+    def streamed(self) -> tuple[str, ...]:
+        """The layers whose output is made in stripes of rows, in order."""
+        parts = [s.node.name for s in self.steps if s.node.op != MOVE and self.is_part(s)]
+        return tuple(dict.fromkeys(parts))
+
+    def is_part(self, step: Step) -> bool:
+        """Whether a step makes or moves some rows only of its tensor."""
+        return step.outs[0].shape != self.graph.tensors[step.node.outputs[0]].shape
 
     @property
     def arenas(self) -> tuple[Arena, ...]:
@@ -213,73 +272,7 @@ class Program:
     @property
     def kernels(self) -> Mapping[str, str]:
         """Layer name -> kernel variant."""
-        return {step.node.name: step.kernel for step in self.steps}
-
-
-def verify(program: Program) -> Program:
-    """The program itself where no step reads a byte that another has overwritten; asserts
-    otherwise.
-
-    Walks the steps with the owner of every arena byte, apart from the planner's reasoning.
-    """
-    several = len(program.arenas) > 1
-    owners = {a.name if several else "": np.full(a.nbytes, -1, np.int64) for a in program.arenas}
-    ids: dict[str, int] = {}
-
-    def claim(name: str, view: BufferView) -> None:
-        owner = owners[view.region]
-        assert view.offset >= 0, name
-        assert view.offset + view.nbytes <= len(owner), name
-        owner[view.offset : view.offset + view.nbytes] = ids.setdefault(name, len(ids))
-
-    def check(name: str, view: BufferView, where: str) -> None:
-        held = owners[view.region][view.offset : view.offset + view.nbytes]
-        assert np.all(held == ids.get(name, -2)), (
-            f"{where}: '{name}' is overwritten before it is read"
-        )
-
-    alias = aliases(program.graph)
-    for name, view in program.inputs:
-        claim(alias.get(name, name), view)
-    for var, state in zip(program.graph.state, program.state, strict=True):
-        claim(alias.get(var.tensor, var.tensor), state.view)
-    for step in program.steps:
-        _verify_step(step, alias, claim, check)
-    for name, view in program.outputs:
-        if program.graph.tensors[name].data is None:
-            check(alias.get(name, name), view, "the end")
-    return program
-
-
-def _verify_step(step: Step, alias: Mapping[str, str], claim: Any, check: Any) -> None:
-    names = [alias.get(n, n) for n in step.node.inputs]
-    for name, view in zip(names, step.ins, strict=True):
-        if view is not None:
-            check(name, view, step.node.name)
-    if step.scratch is not None:
-        claim(f"scratch of {step.node.name}", step.scratch)
-        for name, view in zip(names, step.ins, strict=True):
-            if view is not None:
-                check(name, view, f"scratch of {step.node.name}")
-    for i, view in enumerate(step.ins):
-        for out_index, out in enumerate(step.outs):
-            if view is None or _disjoint(view, out):
-                continue
-            if names[i] == alias.get(step.node.outputs[out_index], step.node.outputs[out_index]):
-                continue  # a state that its kernel updates in place
-            rule = (step.plan.overlap or {}).get(i) if out_index == 0 else None
-            assert rule is not None, f"{step.node.name}: output over input {i}"
-            assert rule.allows(out.offset - view.offset), step.node.name
-    for name, out in zip(step.node.outputs, step.outs, strict=True):
-        if step.scratch is not None:
-            assert _disjoint(step.scratch, out), f"{step.node.name}: scratch over output"
-        claim(alias.get(name, name), out)
-
-
-def _disjoint(a: BufferView, b: BufferView) -> bool:
-    if a.region != b.region:
-        return True
-    return a.offset + a.nbytes <= b.offset or b.offset + b.nbytes <= a.offset
+        return {step.node.name: step.kernel for step in self.steps if step.node.op != MOVE}
 
 
 def in_place_states(graph: Graph) -> dict[str, str]:

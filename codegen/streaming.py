@@ -1,0 +1,103 @@
+"""The kernels of a chain that is made in stripes: one for each call, with a plan for each stripe.
+
+A stripe is the kernel's own work on a smaller image: the rows that its windows need, with padding
+above and below only where they leave the image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from tinsmith.codegen.calls import Choice, Kernels, Network, Streamed
+from tinsmith.codegen.program import KernelPlan
+from tinsmith.codegen.row_windows import part_of
+from tinsmith.codegen.stripes import Chain, Flow
+from tinsmith.pipeline.ops import OpCall, call_of
+
+# What was planned before: (node, kernel, shapes, attributes) -> plan; None where it can't.
+Planned = dict[object, KernelPlan | None]
+
+
+def streamed(
+    net: Network,
+    flow: Flow,
+    choices: Sequence[Choice],
+    kernels: Kernels,
+    chain: Chain,
+    planned: Planned,
+) -> tuple[list[Choice], Streamed] | None:
+    """The choices with, for each call of the chain, the first kernel that can make every stripe,
+    and its plans; None where a call has none."""
+    made = list(choices)
+    plans = {}
+    for place in chain.places():
+        calls = _calls(net, flow, chain, place)
+        if calls is None:
+            return None
+        others = kernels[choices[place].node.name]
+        found = next(
+            (
+                (choice, stripes)
+                for choice in (choices[place], *others)
+                if (stripes := _plans(choice, calls, planned)) is not None
+            ),
+            None,
+        )
+        if found is None:
+            return None
+        choice, stripes = found
+        scratch = max(p.scratch_bytes for p in stripes if p is not None)
+        made[place] = replace(choice, plan=replace(choice.plan, scratch_bytes=scratch))
+        plans[place] = stripes
+    return made, Streamed(chain, plans)
+
+
+def _calls(net: Network, flow: Flow, chain: Chain, place: int) -> list[OpCall | None] | None:
+    """The call of each stripe, None where a stripe makes no rows; None where one can't be made."""
+    call, windows = call_of(net.graph, flow.nodes[place]), flow.windows[place]
+    assert windows is not None
+    made = chain.rows(place)
+    calls: list[OpCall | None] = []
+    for begin, end in zip(made[:-1].tolist(), made[1:].tolist(), strict=True):
+        part = part_of(call, windows, begin, end) if end > begin else None
+        if part is None and end > begin:
+            return None
+        calls.append(None if part is None else part[0])
+    return calls
+
+
+def _plans(
+    choice: Choice, calls: Sequence[OpCall | None], planned: Planned
+) -> tuple[KernelPlan | None, ...] | None:
+    """The kernel's plan of every stripe, all with the arrays of the whole; None where it can't."""
+    if choice.kernel is None:
+        return None
+    plans: list[KernelPlan | None] = []
+    for call in calls:
+        if call is None:
+            plans.append(None)
+            continue
+        shapes = tuple(t.shape for t in (*call.inputs, *call.outputs) if t is not None)
+        key = (call.name, choice.kernel.name, shapes, call.attrs)
+        if key not in planned:
+            planned[key] = _plan(choice, call)
+        plan = planned[key]
+        if plan is None:
+            return None
+        plans.append(plan)
+    return tuple(plans)
+
+
+def _plan(choice: Choice, call: OpCall) -> KernelPlan | None:
+    assert choice.kernel is not None
+    if not choice.kernel.when(call):
+        return None
+    plan, whole = choice.kernel.plan(call), choice.plan.constants
+    same = len(plan.constants) == len(whole) and all(
+        a.ctype == b.ctype and np.array_equal(a.data, b.data)
+        for a, b in zip(plan.constants, whole, strict=True)
+    )
+    return replace(plan, constants=whole) if same else None
