@@ -20,7 +20,7 @@ from tinsmith.codegen.kernels import (
     rows,
     sums,
 )
-from tinsmith.codegen.kernels.kernel import Kernel
+from tinsmith.codegen.kernels.kernel import Kernel, is_int8_of_any_weights
 
 # Most specific first within an op; the entries for "c" are the plain C variants that always exist.
 KERNELS: tuple[Kernel, ...] = (
@@ -35,13 +35,13 @@ KERNELS: tuple[Kernel, ...] = (
     Kernel("depthwise_line_m0", "depthwise_conv2d", "m0", "depthwise_line", line.line_plan_short, line.line_when_short),
     Kernel("fully_connected_fours_m3", "fully_connected", "m3", "fully_connected_fours", line.fours_plan, line.fours_when),
     Kernel("fully_connected_fours_m0", "fully_connected", "m0", "fully_connected_fours", line.fours_plan_short, line.fours_when),
-    Kernel("conv2d_c", "conv2d", "c", "conv2d_c", mac.conv2d_plan),
+    Kernel("conv2d_c", "conv2d", "c", "conv2d_c", mac.conv2d_plan, is_int8_of_any_weights),
     Kernel("depthwise_window_dsp", "depthwise_conv2d", "dsp", "depthwise_window_dsp", dsp_window.window_plan, dsp_window.window_when),
     Kernel("depthwise_taps_dsp", "depthwise_conv2d", "dsp", "depthwise_taps_dsp", dsp_taps.taps_plan, dsp_taps.taps_when),
-    Kernel("depthwise_conv2d_c", "depthwise_conv2d", "c", "depthwise_conv2d_c", mac.depthwise_plan),
+    Kernel("depthwise_conv2d_c", "depthwise_conv2d", "c", "depthwise_conv2d_c", mac.depthwise_plan, is_int8_of_any_weights),
     Kernel("fully_connected_dsp", "fully_connected", "dsp", "fully_connected_dsp", dsp.fully_connected_plan, dsp.is_row),
     Kernel("fully_connected_rows_dsp", "fully_connected", "dsp", "conv2d_dsp", dsp.fully_connected_plan, dsp.fully_connected_when),
-    Kernel("fully_connected_c", "fully_connected", "c", "fully_connected_c", mac.fully_connected_plan),
+    Kernel("fully_connected_c", "fully_connected", "c", "fully_connected_c", mac.fully_connected_plan, is_int8_of_any_weights),
     Kernel("add_table", "add", "c", "table", binary.one_value_plan, binary.has_one_value),
     Kernel("add_weighted", "add", "c", "add_weighted", sums.weighted_plan, sums.weighted_when),
     Kernel("add_c", "add", "c", "add_c", elementwise.add_plan),

@@ -14,7 +14,7 @@ from tinsmith.codegen.kernels.dsp import (
     stream_constant,
     with_bias,
 )
-from tinsmith.codegen.kernels.kernel import is_int8
+from tinsmith.codegen.kernels.kernel import is_int8_of_any_weights
 from tinsmith.codegen.kernels.mac import MAC_POINTERS, clamp_fields, window_fields, window_overlap
 from tinsmith.codegen.kernels.tiles import MOST_COLUMNS, taps_name
 from tinsmith.codegen.program import KernelPlan, Pointer
@@ -31,7 +31,7 @@ def by_channel(w: NDArray[np.int8]) -> NDArray[np.int8]:
 
 def taps_when(call: OpCall) -> bool:
     """Channels in fours, each with one output, and a window of few columns."""
-    if not is_int8(call):
+    if not is_int8_of_any_weights(call):
         return False
     w = call.input(1).value()
     channels = call.input(0).shape[3]

@@ -16,7 +16,7 @@ from tinsmith.codegen.kernels.dsp import (
     stream_constant,
     with_bias,
 )
-from tinsmith.codegen.kernels.kernel import is_int8
+from tinsmith.codegen.kernels.kernel import is_int8_of_any_weights
 from tinsmith.codegen.kernels.mac import MAC_POINTERS, window_fields
 from tinsmith.codegen.kernels.tiles import rows_name
 from tinsmith.codegen.program import KernelPlan, Overlap, Pointer
@@ -29,7 +29,7 @@ LINE_POINTER = Pointer("uint32_t", "line", ("scratch", 0))
 
 def window_when(call: OpCall) -> bool:
     """3x3 without dilation or multiplier, rows one after another in pairs, channels in fours."""
-    if not is_int8(call):
+    if not is_int8_of_any_weights(call):
         return False
     w = call.input(1).value()
     plain = w.shape[1:3] == (3, 3) and call.attrs.dilation == (1, 1)

@@ -12,7 +12,18 @@ from tinsmith.pipeline.ops import OpCall
 
 def is_int8(call: OpCall) -> bool:
     """True where the activations are int8: what kernels take unless they say otherwise."""
+    return is_int8_of_any_weights(call) and not has_wide_weights(call)
+
+
+def is_int8_of_any_weights(call: OpCall) -> bool:
+    """The same of a kernel that also takes the weights of 9 bits that come of uint8 models."""
     return call.input(0).dtype is DType.INT8 and call.output.dtype is DType.INT8
+
+
+def has_wide_weights(call: OpCall) -> bool:
+    """Whether int8 activations meet int16 weights, which then span at most 255."""
+    wide = any(t is not None and t.dtype is DType.INT16 for t in call.inputs[1:])
+    return wide and call.input(0).dtype is DType.INT8
 
 
 @dataclass(frozen=True)

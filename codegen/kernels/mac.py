@@ -4,7 +4,7 @@ fully_connected."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,10 @@ from tinsmith.codegen.kernels.packing import (
     mac_arrays,
     mac_constants,
     shape_text,
+    split_weights,
 )
-from tinsmith.codegen.program import Constant, KernelPlan, Overlap, Pointer
+from tinsmith.codegen.program import C_TYPES, Constant, KernelPlan, Overlap, Pointer
+from tinsmith.pipeline.graph import DType
 from tinsmith.pipeline.ops import OpCall, conv2d, depthwise_conv2d, fully_connected
 from tinsmith.pipeline.ops.mac import Requant
 
@@ -51,11 +53,10 @@ WEIGHTS_POINTER = Pointer("const int8_t", "weights", ("const", 0))
 SCRATCH_POINTER = Pointer("int8_t", "column", ("scratch", 0))
 
 
-def weights_constant(call: OpCall, w: NDArray[np.int8], layout: str) -> Constant:
+def weights_constant(call: OpCall, w: NDArray[np.generic], layout: str) -> Constant:
     name = f"{c_identifier(call.name)}_weights"
-    return Constant(
-        name, "int8_t", w, f"{c_comment(call.name)}: weights {shape_text(w.shape)}, {layout}"
-    )
+    label, ctype = c_comment(call.name), C_TYPES[DType.of(w)]
+    return Constant(name, ctype, w, f"{label}: weights {shape_text(w.shape)}, {layout}")
 
 
 def bias_of(call: OpCall) -> NDArray[np.generic] | None:
@@ -127,6 +128,20 @@ def requant_parts(call: OpCall, k: MacConstants) -> RequantParts:
     return RequantParts(fixed | {"uniform": True}, numbers, (BIAS_POINTER,), arrays[:1])
 
 
+def with_offset(k: MacConstants, bytes_: NDArray[np.int8], offset: int) -> MacConstants:
+    """The same for weights that are split: parts of a sum may be larger than the whole."""
+    if offset == 0:
+        return k
+    w = np.abs(bytes_.astype(np.int64)).reshape(len(bytes_), -1)
+    parts = 128 * (w.sum(axis=1).max() + abs(offset) * w.shape[1])
+    return replace(k, acc_bound=int(np.abs(k.bias.astype(np.int64)).max() + parts))
+
+
+def offset_fields(offset: int) -> tuple[dict[str, object], dict[str, int]]:
+    """(fixed, shape) fields of a kernel whose weights are bytes and an offset."""
+    return {"offset": offset != 0}, {"w_offset": offset} if offset else {}
+
+
 def rows_fixed(count: int) -> dict[str, object]:
     """How `count` channels go two at a time."""
     return {"several": count >= 2, "rest": count % 2 != 0}
@@ -134,15 +149,17 @@ def rows_fixed(count: int) -> dict[str, object]:
 
 def conv2d_plan(call: OpCall) -> KernelPlan:
     """Column kernel: the window is gathered into scratch, then every channel is a dot product."""
-    w = call.input(1).value()
-    oc, kh, kw, ic = w.shape
+    oc, kh, kw, ic = call.input(1).shape
+    w, offset = split_weights(call.input(1).value())
     a = call.attrs
     requant = conv2d.requant(call)
-    parts = requant_parts(call, mac_constants(w.reshape(oc, -1), bias_of(call), requant))
+    k = mac_constants(call.input(1).value().reshape(oc, -1), bias_of(call), requant)
+    parts = requant_parts(call, with_offset(k, w, offset))
     groups = call.input(0).shape[3] // ic
     pointwise = (kh, kw) == (1, 1) and groups == 1 and not any(a.pads)
     images, ih, iw, _ = call.input(0).shape
-    fields = window_fields(call, (kh, kw)) | dict(parts.shape)
+    with_sum, sum_fields = offset_fields(offset)
+    fields = window_fields(call, (kh, kw)) | dict(parts.shape) | sum_fields
     fields |= {
         "group_in_c": ic,
         "groups": groups,
@@ -154,6 +171,7 @@ def conv2d_plan(call: OpCall) -> KernelPlan:
     fixed = {
         **parts.fixed,
         **rows_fixed(oc // groups),
+        **with_sum,
         "grouped": groups > 1,
         "pointwise": pointwise,
         "dense": pointwise and call.output.shape[1:3] == (ih, iw),
@@ -195,11 +213,13 @@ def depthwise_plan(call: OpCall) -> KernelPlan:
         **parts.fixed,
         "padded": padded,
         "deep": oc != ic,
+        "w_type": C_TYPES[DType.of(w)],
         "batch": images > 1,
         "dilated": a.dilation[1] != 1,
         "by_words": call.input(0).shape[3] % 4 == 0,
     }
-    pointers = (*MAC_POINTERS, WEIGHTS_POINTER, *parts.pointers)
+    weights = replace(WEIGHTS_POINTER, ctype=f"const {C_TYPES[DType.of(w)]}")
+    pointers = (*MAC_POINTERS, weights, *parts.pointers)
     return KernelPlan(
         fixed,
         fields | clamp_fields(requant),
@@ -211,14 +231,16 @@ def depthwise_plan(call: OpCall) -> KernelPlan:
 
 
 def fully_connected_plan(call: OpCall) -> KernelPlan:
-    w = call.input(1).value()
-    outputs, inputs = w.shape
+    outputs, inputs = call.input(1).shape
+    w, offset = split_weights(call.input(1).value())
     requant = fully_connected.requant(call)
-    parts = requant_parts(call, mac_constants(w, bias_of(call), requant))
+    k = mac_constants(call.input(1).value(), bias_of(call), requant)
+    parts = requant_parts(call, with_offset(k, w, offset))
     rows = call.input(0).size // inputs
-    fields = {"rows": rows, "inputs": inputs, "outputs": outputs} | dict(parts.shape)
+    with_sum, sum_fields = offset_fields(offset)
+    fields = {"rows": rows, "inputs": inputs, "outputs": outputs} | dict(parts.shape) | sum_fields
     return KernelPlan(
-        {**parts.fixed, **rows_fixed(outputs), "batch": rows > 1},
+        {**parts.fixed, **rows_fixed(outputs), **with_sum, "batch": rows > 1},
         fields | clamp_fields(requant),
         (*MAC_POINTERS, WEIGHTS_POINTER, *parts.pointers),
         (weights_constant(call, w, "output, input"), *parts.constants),

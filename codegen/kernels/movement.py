@@ -18,7 +18,10 @@ def pool_plan(call: OpCall) -> KernelPlan:
     fields = window_fields(call, call.attrs.kernel)
     del fields["dilation_h"], fields["dilation_w"], fields["out_c"]
     fields |= {"images": call.input(0).shape[0], "y_min": low, "y_max": high}
-    fixed = {"clamped": (low, high) != numerics.integer_range(call.output.dtype)}
+    fixed = {
+        "clamped": (low, high) != numerics.integer_range(call.output.dtype),
+        "ties_up": call.attrs.as_uint8,
+    }
     overlap = {0: window_overlap(call, reads_first=False)}
     return KernelPlan(fixed, fields, MAC_POINTERS, (), 0, overlap)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,18 @@ def shape_text(shape: tuple[int, ...]) -> str:
     return "[" + ",".join(str(d) for d in shape) + "]"
 
 
+def split_weights(w: NDArray[np.generic]) -> tuple[NDArray[np.int8], int]:
+    """(bytes, offset) whose sum is the weights: offset 0 for int8 ones, whatever fits for others.
+
+    A sum of x * w is then one of x * bytes and offset times the sum of x.
+    """
+    wide = w.astype(np.int64)
+    low, high = int(wide.min(initial=0)), int(wide.max(initial=0))
+    assert high - low <= 255, "weights beyond what uint8 can say"
+    offset = min(max(0, high - 127), low + 128)
+    return (wide - offset).astype(np.int8), offset
+
+
 @dataclass(frozen=True, eq=False)
 class MacConstants:
     """The requantization of a multiply-accumulate op, ready to print.
@@ -51,7 +64,7 @@ class MacConstants:
 
 
 def mac_constants(
-    weights: NDArray[np.int8], bias: NDArray[np.generic] | None, requant: Requant
+    weights: NDArray[np.signedinteger[Any]], bias: NDArray[np.generic] | None, requant: Requant
 ) -> MacConstants:
     """weights: [output channels, taps], symmetric. bias: [output channels] or None.
 
