@@ -162,6 +162,13 @@ class Augment(Table):
     )
     shear: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.1, description="Largest slant.")
     flip: bool = Field(default=False, description="Mirror half of the images left to right.")
+    erase: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.0,
+        description=(
+            "Largest side of a square that is blackened, as a share of the image's (cutout, "
+            "DeVries & Taylor 2017)."
+        ),
+    )
 
 
 class Teacher(Table):

@@ -1,4 +1,4 @@
-"""Random changes to training images: one affine map an image, all images at once."""
+"""Random changes to training images, all at once: an affine map and a black square each."""
 
 import math
 
@@ -10,7 +10,7 @@ from tinsmith.pipeline.config import Augment
 
 
 def augment(x: Tensor, options: Augment, generator: torch.Generator) -> Tensor:
-    """Images [N, C, H, W], each turned, moved, scaled, slanted and mirrored at random.
+    """Images [N, C, H, W], each turned, moved, scaled, slanted, mirrored, erased in part.
 
     What comes in from outside is 0 (black).
     """
@@ -31,4 +31,18 @@ def augment(x: Tensor, options: Augment, generator: torch.Generator) -> Tensor:
     if options.flip:
         top = torch.where(mirrored[:, None], -top, top)
     grid = F.affine_grid(torch.stack([top, bottom], dim=1), list(x.shape), align_corners=False)
-    return F.grid_sample(x, grid, align_corners=False)
+    x = F.grid_sample(x, grid, align_corners=False)
+    return _erase(x, options.erase, generator) if options.erase else x
+
+
+def _erase(x: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Black squares on images [N, C, H, W]: sides from 0 to `share` of the image's, anywhere."""
+    n, _, height, width = x.shape
+    half, middle_y, middle_x = torch.rand(3, n, 1, generator=generator)
+    half = half * share / 2
+
+    def inside(size: int, middle: Tensor) -> Tensor:
+        return ((torch.arange(size) + 0.5) / size - middle).abs() < half
+
+    square = inside(height, middle_y)[:, :, None] & inside(width, middle_x)[:, None, :]
+    return x.masked_fill(square[:, None], 0.0)

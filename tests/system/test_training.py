@@ -396,6 +396,17 @@ def test_macs_are_counted_by_hand() -> None:
     }
 
 
+def test_a_square_up_to_the_asked_for_size_is_erased() -> None:
+    x = torch.ones(300, 2, 20, 20)
+    options = Augment(rotate_degrees=0, shift_pixels=0, scale=0, shear=0, erase=0.5)
+    erased = augment(x, options, torch.Generator().manual_seed(0)) < 0.5
+    sides = erased[:, 0].any(2).sum(1)
+    assert sides.max() == 10
+    assert sides.min() == 0
+    assert torch.equal(erased[:, 0], erased[:, 1])
+    assert torch.equal(erased[:, 0].sum((1, 2)), sides * erased[:, 0].any(1).sum(1))
+
+
 @pytest.mark.parametrize("multiple_of", [1, 2, 4])
 @pytest.mark.parametrize("norm", [1, 2])
 def test_channels_go_together_through_depthwise_and_residual_layers(
