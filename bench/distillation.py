@@ -174,9 +174,8 @@ def main() -> int:
     print(text)
     if args.kinds == [*KINDS]:
         images = len(samples.y_train)
-        _write(
-            f"{text}\n\n{images} images to train on, {config.distil.epochs} epochs, seed {args.seed}.\n"
-        )
+        recipe = f"{images} images to train on, {config.distil.epochs} epochs, seed {args.seed}"
+        _write(f"{text}\n\n{recipe}.\n")
     return 0
 
 
