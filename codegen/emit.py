@@ -34,6 +34,8 @@ HELPERS = (
     "dot_two",
     "sigmoid_q15",
     "tanh_q15",
+    "sigmoid_scaled",
+    "interpolated",
     "shift_saturated",
     "inverse_root",
     "log_of_sum",

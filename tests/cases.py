@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from cases_elementwise import ELEMENTWISE_CASES
+from cases_int16 import INT16_CASES
 from more_cases import MORE_CASES
 from support.case import Case, one_input, q
 from support.mac_cases import (
@@ -368,7 +369,7 @@ _DEQUANTIZE = (
     one_input("dequantize", "uint8", (1, 5, 7), quant=(0.05, 128), dtype=DType.UINT8),
 )
 
-CASES: dict[str, tuple[Case, ...]] = {
+_CASES: dict[str, tuple[Case, ...]] = {
     "conv2d": tuple(conv_case(s) for s in _CONV),
     "depthwise_conv2d": tuple(depthwise_case(s) for s in _DEPTHWISE),
     "fully_connected": tuple(fully_connected_case(s) for s in _FC),
@@ -387,3 +388,5 @@ CASES: dict[str, tuple[Case, ...]] = {
     **MORE_CASES,
     **ELEMENTWISE_CASES,
 }
+
+CASES = {op: (*cases, *INT16_CASES.get(op, ())) for op, cases in _CASES.items()}

@@ -178,7 +178,7 @@ _QUANTIZE = (
     _changes("int32_to_int16", I32, INT16, q(0.0001), q(6.4)),
     _changes("int32_to_finer_int16", I32, INT16, q(0.0001), q(1.0)),
     _changes("int32_to_int8", I32, I8, q(0.0001), q(1700.0, 7)),
-    _changes("float_to_int16", FLOAT, INT16, q(1.0), q(0.0001)),
+    _changes("float_to_fine_int16", FLOAT, INT16, q(1.0), q(0.0001)),
     _changes("float_to_saturated_int16", FLOAT, INT16, q(1.0), q(0.00002)),
 )
 
@@ -275,6 +275,7 @@ INT16_CASES: dict[str, tuple[Case, ...]] = {
     "abs": _unary("abs"),
     "exp": (
         *_unary("exp"),
+        _one("exp", "steep", MANY, scale=0.0024, y_quant=q(0.001)),
         _one("exp", "one_ended", MANY, scale=0.0001, y_quant=q(1.0 / 32768.0)),
     ),
     "logistic": (

@@ -9,7 +9,7 @@ import numpy as np
 from tinsmith.codegen.kernels.elementwise import broadcast_steps, in_order, operands
 from tinsmith.codegen.kernels.kernel import is_int8
 from tinsmith.codegen.kernels.packing import c_comment, c_identifier
-from tinsmith.codegen.program import Constant, KernelPlan, Overlap, Pointer
+from tinsmith.codegen.program import C_TYPES, Constant, KernelPlan, Overlap, Pointer
 from tinsmith.pipeline.numerics import Multiplier
 from tinsmith.pipeline.ops import OPS, OpCall, add, mul, prelu
 
@@ -55,16 +55,17 @@ def _plan(call: OpCall, fixed: dict[str, object], fields: dict[str, int]) -> Ker
     steps = broadcast_steps(call)
     pointers, constants = operands(call, ("a", "b"))
     shape = {"size": call.output.size, **fields}
-    return KernelPlan({"steps": steps, **fixed}, shape, pointers, constants, 0, _overlap(call))
+    fixed = {"steps": steps, "type": C_TYPES[call.output.dtype], **fixed}
+    return KernelPlan(fixed, shape, pointers, constants, 0, overlap_in_order(call))
 
 
-def _overlap(call: OpCall) -> dict[int, Overlap]:
+def overlap_in_order(call: OpCall) -> dict[int, Overlap]:
     """An operand of the output's size is read in order, also where the other one broadcasts."""
-    size = call.output.size
-    return {i: in_order(size, size, size) for i in (0, 1) if call.input(i).size == size}
+    nbytes, size = call.output.nbytes, call.output.size
+    return {i: in_order(nbytes, nbytes, size) for i in (0, 1) if call.input(i).size == size}
 
 
-def _scaling(m: Multiplier, prefix: str) -> tuple[bool, dict[str, int]]:
+def scaling_fields(m: Multiplier, prefix: str) -> tuple[bool, dict[str, int]]:
     """(whether the shift goes right, the fields of a requantization)."""
     right = m.shift <= 0
     return right, {f"{prefix}_m": m.m, f"{prefix}_shift": -m.shift if right else m.shift}
@@ -72,7 +73,7 @@ def _scaling(m: Multiplier, prefix: str) -> tuple[bool, dict[str, int]]:
 
 def sub_plan(call: OpCall) -> KernelPlan:
     k = add.constants(call)
-    right, output = _scaling(k.output, "y")
+    right, output = scaling_fields(k.output, "y")
     fields = {
         "a_zero": k.zero_points[0], "a_m": k.multipliers[0].m, "a_shift": -k.multipliers[0].shift,
         "b_zero": k.zero_points[1], "b_m": k.multipliers[1].m, "b_shift": -k.multipliers[1].shift,
@@ -84,7 +85,7 @@ def sub_plan(call: OpCall) -> KernelPlan:
 
 def mul_plan(call: OpCall) -> KernelPlan:
     k = mul.constants(call)
-    right, output = _scaling(k.output, "y")
+    right, output = scaling_fields(k.output, "y")
     fields = {
         "a_zero": k.zero_points[0], "b_zero": k.zero_points[1],
         "y_zero": k.output_zero_point, "y_min": k.act_min, "y_max": k.act_max,
@@ -98,8 +99,8 @@ def extremum_plan(call: OpCall) -> KernelPlan:
 
 def prelu_plan(call: OpCall) -> KernelPlan:
     k = prelu.constants(call)
-    above_right, above = _scaling(k.above, "above")
-    below_right, below = _scaling(k.below, "below")
+    above_right, above = scaling_fields(k.above, "above")
+    below_right, below = scaling_fields(k.below, "below")
     fields = {
         "a_zero": k.zero_points[0], "b_zero": k.zero_points[1], "y_zero": k.output_zero_point,
     }  # fmt: skip

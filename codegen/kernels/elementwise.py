@@ -8,7 +8,9 @@ import numpy as np
 
 from tinsmith.codegen.kernels.packing import c_comment, c_identifier
 from tinsmith.codegen.program import C_TYPES, Constant, KernelPlan, Overlap, Pointer
+from tinsmith.pipeline import numerics
 from tinsmith.pipeline.graph import DType, Shape
+from tinsmith.pipeline.numerics import Multiplier
 from tinsmith.pipeline.ops import OPS, OpCall, add, quantize, softmax
 
 Steps = tuple[tuple[int, int, int], ...]  # extent, stride of a, stride of b
@@ -39,13 +41,14 @@ def add_plan(call: OpCall) -> KernelPlan:
         "left": k.left_shift,
     }
     whole = [i for i in (0, 1) if call.input(i).size == call.output.size]
-    fixed = {"right_only": k.output.shift <= 0, "steps": broadcast_steps(call)}
-    pointers, constants = operands(call, ("a", "b"))
-    overlap = {
-        i: in_order(call.output.size, call.output.size, call.output.size)
-        for i in whole
-        if fixed["steps"] is None
+    fixed = {
+        "right_only": k.output.shift <= 0,
+        "steps": broadcast_steps(call),
+        "type": C_TYPES[call.output.dtype],
     }
+    pointers, constants = operands(call, ("a", "b"))
+    nbytes, size = call.output.nbytes, call.output.size
+    overlap = {i: in_order(nbytes, nbytes, size) for i in whole if fixed["steps"] is None}
     return KernelPlan(fixed, shape, pointers, constants, 0, overlap)
 
 
@@ -196,28 +199,31 @@ def dequantize_plan(call: OpCall) -> KernelPlan:
 
 def requantize_plan(call: OpCall) -> KernelPlan:
     """Integers to another integer type and scale, where a table of bytes does not serve."""
-    m = quantize.requantize_multiplier(call)
+    low, high = numerics.integer_range(call.output.dtype)
+    return rescaling_plan(call, quantize.requantize_multiplier(call), low, high)
+
+
+def rescaling_plan(call: OpCall, m: Multiplier, low: int, high: int) -> KernelPlan:
+    """Integers times a factor, clamped; an int32 output needs no clamp."""
     x, y = call.input(0), call.output
-    info = np.iinfo(y.dtype.numpy)
     right_only = m.shift <= 0
-    return KernelPlan(
-        {"x_type": C_TYPES[x.dtype], "y_type": C_TYPES[y.dtype], "right_only": right_only},
-        {
-            "size": x.size,
-            "x_zero": x.zero_point,
-            "y_zero": y.zero_point,
-            "m": m.m,
-            "shift": -m.shift if right_only else m.shift,
-            "y_min": int(info.min),
-            "y_max": int(info.max),
-        },
-        (
-            Pointer(f"const {C_TYPES[x.dtype]}", "x", ("in", 0)),
-            Pointer(C_TYPES[y.dtype], "y", ("out", 0)),
-        ),
-        (),
-        0,
-        {0: in_order(x.nbytes, y.nbytes, x.size)},
+    fixed = {
+        "x_type": C_TYPES[x.dtype], "y_type": C_TYPES[y.dtype], "right_only": right_only,
+        "clamped": y.dtype is not DType.INT32,
+    }  # fmt: skip
+    fields = {
+        "size": x.size, "x_zero": x.zero_point, "y_zero": y.zero_point,
+        "m": m.m, "shift": -m.shift if right_only else m.shift, "y_min": low, "y_max": high,
+    }  # fmt: skip
+    overlap = {0: in_order(x.nbytes, y.nbytes, x.size)}
+    return KernelPlan(fixed, fields, through_pointers(call), (), 0, overlap)
+
+
+def through_pointers(call: OpCall) -> tuple[Pointer, Pointer]:
+    """The pointers of an op of one input and one output, each of its own type."""
+    return (
+        Pointer(f"const {C_TYPES[call.input(0).dtype]}", "x", ("in", 0)),
+        Pointer(C_TYPES[call.output.dtype], "y", ("out", 0)),
     )
 
 
@@ -226,4 +232,4 @@ def is_float_source(call: OpCall) -> bool:
 
 
 def is_integer(call: OpCall) -> bool:
-    return call.input(0).dtype in (DType.INT8, DType.UINT8, DType.INT16)
+    return call.input(0).dtype in (DType.INT8, DType.UINT8, DType.INT16, DType.INT32)

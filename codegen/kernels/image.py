@@ -20,6 +20,7 @@ from tinsmith.codegen.kernels.mac import (
 from tinsmith.codegen.kernels.movement import copy_pointers, merge_axes
 from tinsmith.codegen.kernels.packing import c_comment, c_identifier, mac_arrays, mac_constants
 from tinsmith.codegen.program import C_TYPES, Constant, KernelPlan, Pointer
+from tinsmith.pipeline.graph import DType
 from tinsmith.pipeline.ops import OpCall, blocks, resize, transpose_conv2d
 
 
@@ -72,8 +73,11 @@ def resize_bilinear_plan(call: OpCall) -> KernelPlan:
             ("right_weight", h.upper_weight, "weight of the column right, in 1/1024"),
         ],
     )
-    fixed = {"bits": resize.FRACTION_BITS}
-    return KernelPlan(fixed, _image_fields(call), (*MAC_POINTERS, *pointers), constants)
+    x = call.input(0)
+    fixed = {
+        "bits": resize.FRACTION_BITS, "type": C_TYPES[x.dtype], "wide": x.dtype is DType.INT16,
+    }  # fmt: skip
+    return KernelPlan(fixed, _image_fields(call), (*copy_pointers(call), *pointers), constants)
 
 
 def blocks_plan(call: OpCall) -> KernelPlan:

@@ -26,6 +26,16 @@ def has_wide_weights(call: OpCall) -> bool:
     return wide and call.input(0).dtype is DType.INT8
 
 
+def is_int16(call: OpCall) -> bool:
+    """True where the activations are int16."""
+    return call.input(0).dtype is DType.INT16 and call.output.dtype is DType.INT16
+
+
+def is_int8_or_int16(call: OpCall) -> bool:
+    """True where the activations are all int8 or all int16."""
+    return is_int8(call) or is_int16(call)
+
+
 @dataclass(frozen=True)
 class Kernel:
     """A way to compute an op on an instruction set.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from tinsmith.codegen.kernels.binary import overlap_in_order
 from tinsmith.codegen.kernels.elementwise import (
     broadcast_steps,
     broadcast_strides,
@@ -41,22 +42,25 @@ def gather_plan(call: OpCall) -> KernelPlan:
         "inner": int(np.prod(x.shape[axis + 1 :], dtype=np.int64)),
         "picks": call.input(1).size,
     }
-    fixed = {"known": call.input(1).is_constant, "index": C_TYPES[call.input(1).dtype]}
+    fixed = {
+        "known": call.input(1).is_constant,
+        "index": C_TYPES[call.input(1).dtype],
+        "type": C_TYPES[x.dtype],
+    }
     return KernelPlan(fixed, fields, pointers, constants)
 
 
 def squared_difference_plan(call: OpCall) -> KernelPlan:
     k = squared_difference.constants(call)
-    size = call.output.size
     pointers, constants = operands(call, ("a", "b"))
     fields = {
         "a_zero": k.zero_points[0], "a_m": k.multipliers[0].m, "a_shift": -k.multipliers[0].shift,
         "b_zero": k.zero_points[1], "b_m": k.multipliers[1].m, "b_shift": -k.multipliers[1].shift,
         "y_m": k.output.m, "y_shift": k.output.shift, "y_zero": k.output_zero_point,
-        "y_min": k.act_min, "y_max": k.act_max, "left": k.left_shift, "size": size,
+        "y_min": k.act_min, "y_max": k.act_max, "left": k.left_shift, "size": call.output.size,
     }  # fmt: skip
-    overlap = {i: in_order(size, size, size) for i in (0, 1) if call.input(i).size == size}
-    return KernelPlan({"steps": broadcast_steps(call)}, fields, pointers, constants, 0, overlap)
+    fixed = {"steps": broadcast_steps(call), "type": C_TYPES[call.output.dtype]}
+    return KernelPlan(fixed, fields, pointers, constants, 0, overlap_in_order(call))
 
 
 def batch_matmul_plan(call: OpCall) -> KernelPlan:

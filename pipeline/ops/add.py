@@ -11,7 +11,15 @@ from tinsmith.pipeline.errors import ModelError
 from tinsmith.pipeline.graph import Activation, Array, DType
 from tinsmith.pipeline.numerics import Multiplier
 from tinsmith.pipeline.ops import mac
-from tinsmith.pipeline.ops.op import OpCall, OpDef, TensorSpec, Values
+from tinsmith.pipeline.ops.op import (
+    INT8_INT16_OR_FLOAT,
+    OpCall,
+    OpDef,
+    Oracle,
+    TensorSpec,
+    Values,
+    refused_types,
+)
 
 
 @dataclass(frozen=True)
@@ -89,11 +97,7 @@ def run_int(call: OpCall, values: Values) -> tuple[Array, ...]:
 
 
 def accepts(call: OpCall) -> tuple[str, ...]:
-    kinds = {call.input(0).dtype, call.input(1).dtype, call.output.dtype}
-    if kinds not in ({DType.INT8}, {DType.FLOAT32}):
-        names = ", ".join(sorted(k.value for k in kinds))
-        return (f"types {names}; allowed: all int8 or all float32",)
-    return ()
+    return refused_types(INT8_INT16_OR_FLOAT, call.input(0), call.input(1), call.output)
 
 
 ADD = OpDef(
@@ -105,4 +109,5 @@ ADD = OpDef(
     attrs=AddAttrs,
     accepts=accepts,
     data_inputs=2,
+    int16=Oracle.TFLM,
 )

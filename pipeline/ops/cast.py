@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinsmith.pipeline.graph import Array, DType
-from tinsmith.pipeline.ops.op import OpCall, OpDef, ScaleRule, TensorSpec, Values
+from tinsmith.pipeline.ops.op import OpCall, OpDef, Oracle, ScaleRule, TensorSpec, Values
 
 FROM = (DType.INT8, DType.UINT8, DType.INT16, DType.INT32, DType.INT64, DType.BOOL)
 TO = (*FROM, DType.FLOAT32)
@@ -51,4 +51,5 @@ CAST = OpDef(
     attrs=CastAttrs,
     scale_rule=ScaleRule.NONE,
     accepts=accepts,
+    int16=Oracle.TFLM,
 )

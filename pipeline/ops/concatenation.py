@@ -13,6 +13,7 @@ from tinsmith.pipeline.ops.op import (
     EVERY_INPUT,
     OpCall,
     OpDef,
+    Oracle,
     ScaleRule,
     TensorSpec,
     Values,
@@ -63,5 +64,6 @@ CONCATENATION = OpDef(
     attrs=ConcatenationAttrs,
     scale_rule=ScaleRule.ALL_SAME,
     accepts=movement.accepts,
+    int16=Oracle.TFLM,
     data_inputs=EVERY_INPUT,
 )

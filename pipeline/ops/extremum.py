@@ -9,7 +9,7 @@ import numpy as np
 
 from tinsmith.pipeline.graph import Array
 from tinsmith.pipeline.ops import add
-from tinsmith.pipeline.ops.op import OpCall, OpDef, ScaleRule, Values
+from tinsmith.pipeline.ops.op import OpCall, OpDef, Oracle, ScaleRule, Values
 
 
 def _op(name: str, title: str, choose: Callable[[Any, Any], Any]) -> OpDef:
@@ -25,6 +25,7 @@ def _op(name: str, title: str, choose: Callable[[Any, Any], Any]) -> OpDef:
         scale_rule=ScaleRule.ALL_SAME,
         accepts=add.accepts,
         data_inputs=2,
+        int16=Oracle.TFLM,
     )
 
 

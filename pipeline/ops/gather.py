@@ -8,7 +8,15 @@ import numpy as np
 
 from tinsmith.pipeline.errors import ModelError
 from tinsmith.pipeline.graph import Array, DType
-from tinsmith.pipeline.ops.op import OpCall, OpDef, ScaleRule, TensorSpec, Values, int8_or_float
+from tinsmith.pipeline.ops.op import (
+    OpCall,
+    OpDef,
+    Oracle,
+    ScaleRule,
+    TensorSpec,
+    Values,
+    int8_int16_or_float,
+)
 
 
 @dataclass(frozen=True)
@@ -42,7 +50,7 @@ def run(call: OpCall, values: Values) -> tuple[Array, ...]:
 
 
 def accepts(call: OpCall) -> tuple[str, ...]:
-    reasons = [*int8_or_float(call)]
+    reasons = [*int8_int16_or_float(call)]
     if call.input(1).dtype not in (DType.INT32, DType.INT64):
         reasons.append(f"indices are {call.input(1).dtype.value}; allowed: int32, int64")
     return tuple(reasons)
@@ -57,4 +65,5 @@ GATHER = OpDef(
     attrs=GatherAttrs,
     scale_rule=ScaleRule.SAME,
     accepts=accepts,
+    int16=Oracle.REF,
 )

@@ -8,7 +8,8 @@ import numpy as np
 
 from tinsmith.pipeline import numerics
 from tinsmith.pipeline.graph import Array, DType
-from tinsmith.pipeline.ops.op import OpCall, OpDef, TensorSpec, Values
+from tinsmith.pipeline.numerics import Multiplier
+from tinsmith.pipeline.ops.op import OpCall, OpDef, Oracle, TensorSpec, Values, int8_int16_or_float
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,20 @@ def run_float(call: OpCall, values: Values) -> tuple[Array, ...]:
     return (np.where(x > 0, x, x * np.float32(call.attrs.alpha)).astype(np.float32),)
 
 
+def multipliers(call: OpCall) -> tuple[Multiplier, Multiplier]:
+    """(above zero, below zero): both factors are double."""
+    x, y = call.input(0), call.output
+    return (
+        numerics.quantize_multiplier(x.scale / y.scale),
+        numerics.quantize_multiplier(x.scale * call.attrs.alpha / y.scale),
+    )
+
+
 def run_int(call: OpCall, values: Values) -> tuple[Array, ...]:
-    """TFLM's QuantizeLeakyRelu; both factors are double."""
+    """TFLM's QuantizeLeakyRelu."""
     x, y = call.input(0), call.output
     assert values[0] is not None
-    below = numerics.quantize_multiplier(x.scale * call.attrs.alpha / y.scale)
-    above = numerics.quantize_multiplier(x.scale / y.scale)
+    above, below = multipliers(call)
     centred = values[0].astype(np.int64) - x.zero_point
     scaled = np.where(
         centred >= 0,
@@ -48,11 +57,11 @@ def run_int(call: OpCall, values: Values) -> tuple[Array, ...]:
 
 
 def accepts(call: OpCall) -> tuple[str, ...]:
-    kinds = (call.input(0).dtype, call.output.dtype)
-    if kinds not in ((DType.INT8,) * 2, (DType.FLOAT32,) * 2):
-        return (f"{kinds[0].value} to {kinds[1].value}; allowed: int8 to int8, float32",)
+    reasons = int8_int16_or_float(call)
+    if reasons:
+        return reasons
     alpha = call.attrs.alpha
-    if not np.isfinite(alpha) or (alpha < 0 and kinds[0] is DType.INT8):
+    if not np.isfinite(alpha) or (alpha < 0 and call.input(0).dtype is not DType.FLOAT32):
         return (f"alpha {alpha:g}; allowed: 0 and above (prelu takes any slope)",)
     return ()
 
@@ -65,4 +74,5 @@ LEAKY_RELU = OpDef(
     run_int=run_int,
     attrs=LeakyReluAttrs,
     accepts=accepts,
+    int16=Oracle.TFLM,
 )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tinsmith.pipeline import numerics
 from tinsmith.pipeline.graph import Array
 from tinsmith.pipeline.ops import fixedpoint, softmax
-from tinsmith.pipeline.ops.op import OpCall, OpDef, ScaleRule, Values
+from tinsmith.pipeline.ops.op import OpCall, OpDef, ScaleRule, Values, int8_or_float
 from tinsmith.pipeline.ops.softmax import DIFF_INTEGER_BITS, SUM_INTEGER_BITS, SoftmaxAttrs
 
 OUTPUT_INTEGER_BITS = 4  # the output counts in 16/256
@@ -75,5 +75,5 @@ LOG_SOFTMAX = OpDef(
     run_int=run_int,
     scale_rule=ScaleRule.FIXED,
     fixed_quant=(16.0 / 256.0, 127),
-    accepts=softmax.accepts,
+    accepts=lambda call: int8_or_float(call) or softmax.has_rows(call),
 )

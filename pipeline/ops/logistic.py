@@ -1,4 +1,7 @@
-"""Logistic and Tanh: int8 by gemmlowp's fixed-point functions, with a fixed output scale."""
+"""Logistic and Tanh, with a fixed output scale.
+
+int8 by gemmlowp's fixed-point functions, int16 by an interpolated table.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,19 @@ from tinsmith.pipeline import numerics
 from tinsmith.pipeline.graph import Array, DType
 from tinsmith.pipeline.numerics import Int64
 from tinsmith.pipeline.ops import fixedpoint
-from tinsmith.pipeline.ops.op import OpCall, OpDef, ScaleRule, TensorSpec, Values
+from tinsmith.pipeline.ops.gate_functions import general_scaling, sigmoid_q15, tanh_q15
+from tinsmith.pipeline.ops.op import (
+    OpCall,
+    OpDef,
+    Oracle,
+    ScaleRule,
+    TensorSpec,
+    Values,
+    int8_int16_or_float,
+)
 
 INTEGER_BITS = 4  # of the scaled input, Q4.27
+MAX_INT16_SCALE = 4.0  # beyond it the product with the multiplier may leave an int32
 
 
 def infer(call: OpCall) -> tuple[TensorSpec, ...]:
@@ -44,6 +57,30 @@ def _run_int(
     return (np.clip(y, -128, 127).astype(np.int8),)
 
 
+def logistic_scaling(call: OpCall) -> tuple[int, int]:
+    """(multiplier, right shift) of int16 inputs to the unit of the interpolated table."""
+    return general_scaling(call.input(0).scale, (-12,))
+
+
+def tanh_scaling(call: OpCall) -> tuple[int, int]:
+    """The same of Tanh."""
+    return general_scaling(call.input(0).scale, (-12, -11))
+
+
+def _run_logistic(call: OpCall, values: Values) -> tuple[Array, ...]:
+    if call.input(0).dtype is DType.INT16:
+        assert values[0] is not None
+        return (sigmoid_q15(values[0], logistic_scaling(call)).astype(np.int16),)
+    return _run_int(call, values, fixedpoint.logistic, 8)
+
+
+def _run_tanh(call: OpCall, values: Values) -> tuple[Array, ...]:
+    if call.input(0).dtype is DType.INT16:
+        assert values[0] is not None
+        return (tanh_q15(values[0], tanh_scaling(call)).astype(np.int16),)
+    return _run_int(call, values, fixedpoint.tanh, 7)
+
+
 def logistic_float(call: OpCall, values: Values) -> tuple[Array, ...]:
     assert values[0] is not None
     x = values[0].astype(np.float64)
@@ -57,10 +94,11 @@ def tanh_float(call: OpCall, values: Values) -> tuple[Array, ...]:
 
 
 def accepts(call: OpCall) -> tuple[str, ...]:
-    kinds = (call.input(0).dtype, call.output.dtype)
-    if kinds not in ((DType.INT8,) * 2, (DType.FLOAT32,) * 2):
-        return (f"{kinds[0].value} to {kinds[1].value}; allowed: int8 to int8, float32",)
-    return ()
+    reasons = int8_int16_or_float(call)
+    x = call.input(0)
+    if x.dtype is DType.INT16 and x.quant is not None and x.scale > MAX_INT16_SCALE:
+        reasons += (f"input scale {x.scale:g}; allowed for int16: up to {MAX_INT16_SCALE:g}",)
+    return reasons
 
 
 LOGISTIC = OpDef(
@@ -68,10 +106,12 @@ LOGISTIC = OpDef(
     title="1 / (1 + e^-x)",
     infer=infer,
     run_float=logistic_float,
-    run_int=lambda call, values: _run_int(call, values, fixedpoint.logistic, 8),
+    run_int=_run_logistic,
     scale_rule=ScaleRule.FIXED,
     fixed_quant=(1.0 / 256.0, -128),
+    fixed_quant_int16=(1.0 / 32768.0, 0),
     accepts=accepts,
+    int16=Oracle.TFLM,
 )
 
 TANH = OpDef(
@@ -79,8 +119,10 @@ TANH = OpDef(
     title="hyperbolic tangent",
     infer=infer,
     run_float=tanh_float,
-    run_int=lambda call, values: _run_int(call, values, fixedpoint.tanh, 7),
+    run_int=_run_tanh,
     scale_rule=ScaleRule.FIXED,
     fixed_quant=(1.0 / 128.0, 0),
+    fixed_quant_int16=(1.0 / 32768.0, 0),
     accepts=accepts,
+    int16=Oracle.TFLM,
 )

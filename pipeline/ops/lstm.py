@@ -16,7 +16,7 @@ from tinsmith.pipeline import numerics
 from tinsmith.pipeline.errors import ModelError
 from tinsmith.pipeline.graph import Array, DType
 from tinsmith.pipeline.numerics import Int64, Multiplier
-from tinsmith.pipeline.ops.gate_functions import sigmoid_q15, tanh_q15
+from tinsmith.pipeline.ops.gate_functions import sigmoid_q15, tanh_q15, tanh_scaling
 from tinsmith.pipeline.ops.op import OpCall, OpDef, Oracle, TensorSpec, Values
 
 GATES = ("input", "forget", "cell", "output")
@@ -196,11 +196,14 @@ def run_int(call: OpCall, values: Values) -> tuple[Array, ...]:
             for g in range(4)
         ]
         i, f, o = sigmoid_q15(sums[0]), sigmoid_q15(sums[1]), sigmoid_q15(sums[3])
-        g = tanh_q15(sums[2], -12)
+        g = tanh_q15(sums[2], tanh_scaling(-12))
         c = _int16(_int16(_scaled(f * c, k.forget)) + _int16(_scaled(i * g, k.update)))
         if k.cell_clip:
             c = np.clip(c, -k.cell_clip, k.cell_clip)
-        out = _scaled(tanh_q15(c, k.cell_scale_power) * o, k.output) + k.hidden_zero_point
+        out = (
+            _scaled(tanh_q15(c, tanh_scaling(k.cell_scale_power)) * o, k.output)
+            + k.hidden_zero_point
+        )
         h = np.clip(out, -128, 127).astype(np.int8)
         rows.append(h)
     y = np.ascontiguousarray(_by_time(call, np.stack(rows)))

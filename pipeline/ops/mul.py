@@ -10,7 +10,7 @@ from tinsmith.pipeline import numerics
 from tinsmith.pipeline.graph import Activation, Array
 from tinsmith.pipeline.numerics import Multiplier
 from tinsmith.pipeline.ops import add, mac
-from tinsmith.pipeline.ops.op import OpCall, OpDef, Values
+from tinsmith.pipeline.ops.op import OpCall, OpDef, Oracle, Values
 
 
 @dataclass(frozen=True)
@@ -69,4 +69,5 @@ MUL = OpDef(
     attrs=MulAttrs,
     accepts=add.accepts,
     data_inputs=2,
+    int16=Oracle.TFLM,
 )

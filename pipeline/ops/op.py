@@ -131,11 +131,11 @@ def refused_types(allowed: Sequence[DType], *tensors: Tensor) -> tuple[str, ...]
 
 
 def asymmetric(*tensors: Tensor) -> tuple[str, ...]:
-    """Reasons where int16 activations have a zero point."""
+    """Reasons where int16 or int32 activations have a zero point."""
     return tuple(
-        f"'{t.name}' is int16 with zero point {t.quant.zero_point[0]}; allowed for int16: 0"
+        f"'{t.name}' is {t.dtype.value} with zero point {t.quant.zero_point[0]}; allowed: 0"
         for t in tensors
-        if t.dtype is DType.INT16 and t.quant is not None and any(t.quant.zero_point)
+        if t.dtype in (DType.INT16, DType.INT32) and t.quant is not None and any(t.quant.zero_point)
     )
 
 

@@ -12,10 +12,11 @@ from tinsmith.pipeline.graph import Array
 from tinsmith.pipeline.ops.op import (
     OpCall,
     OpDef,
+    Oracle,
     ScaleRule,
     TensorSpec,
     Values,
-    int8_or_float_up_to_rank_5,
+    int8_int16_or_float_up_to_rank_5,
 )
 
 
@@ -64,5 +65,6 @@ PAD = OpDef(
     run_int=run_int,
     attrs=PadAttrs,
     scale_rule=ScaleRule.SAME,
-    accepts=int8_or_float_up_to_rank_5,
+    accepts=int8_int16_or_float_up_to_rank_5,
+    int16=Oracle.TFLM,
 )

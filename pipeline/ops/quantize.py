@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from tinsmith.pipeline import numerics
 from tinsmith.pipeline.graph import Array, DType, dequantize_array
 from tinsmith.pipeline.numerics import Multiplier
-from tinsmith.pipeline.ops.op import OpCall, OpDef, ScaleRule, TensorSpec, Values
+from tinsmith.pipeline.ops.op import (
+    OpCall,
+    OpDef,
+    Oracle,
+    ScaleRule,
+    TensorSpec,
+    Values,
+    asymmetric,
+)
 
 
 def infer_quantize(call: OpCall) -> tuple[TensorSpec, ...]:
@@ -57,14 +67,26 @@ def run_dequantize(call: OpCall, values: Values) -> tuple[Array, ...]:
     return (dequantize_array(x, quant),)
 
 
+# What each type may become: what tflite-micro, or else tflite-runtime, has.
+TO: Mapping[DType, tuple[DType, ...]] = {
+    DType.FLOAT32: (DType.INT8, DType.UINT8, DType.INT16),
+    DType.INT8: (DType.INT8, DType.UINT8, DType.INT16, DType.INT32),
+    DType.UINT8: (DType.INT8, DType.UINT8),
+    DType.INT16: (DType.INT8, DType.INT16, DType.INT32),
+    DType.INT32: (DType.INT8, DType.INT16),
+}
+
+
 def accepts_quantize(call: OpCall) -> tuple[str, ...]:
-    allowed = (DType.FLOAT32, DType.INT8, DType.UINT8, DType.INT16)
-    kinds = (call.input(0).dtype, call.output.dtype)
-    if kinds == (DType.FLOAT32, DType.FLOAT32):
+    x, y = call.input(0), call.output
+    if (x.dtype, y.dtype) == (DType.FLOAT32, DType.FLOAT32):
         return ()  # a float graph that carries the parameters of an int8 model
-    if kinds[0] not in allowed or kinds[1] not in allowed[1:]:
-        return (f"{kinds[0].value} to {kinds[1].value}; allowed: float32, int8, uint8, int16",)
-    return ()
+    allowed = TO.get(x.dtype, ())
+    if y.dtype not in allowed:
+        names = ", ".join(k.value for k in allowed) or "from float32 and int8 to int32"
+        return (f"{x.dtype.value} to {y.dtype.value}; allowed: {names}",)
+    wide = tuple(t for t in (x, y) if t.dtype in (DType.INT16, DType.INT32))
+    return asymmetric(*wide)
 
 
 QUANTIZE = OpDef(
@@ -74,6 +96,7 @@ QUANTIZE = OpDef(
     run_float=run_quantize_float,
     run_int=run_quantize,
     accepts=accepts_quantize,
+    int16=Oracle.TFLM,
 )
 
 DEQUANTIZE = OpDef(
@@ -83,4 +106,5 @@ DEQUANTIZE = OpDef(
     run_float=run_dequantize,
     run_int=run_dequantize,
     scale_rule=ScaleRule.NONE,
+    int16=Oracle.TFLM,
 )

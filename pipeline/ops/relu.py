@@ -14,6 +14,7 @@ from tinsmith.pipeline.ops.op import (
     ScaleRule,
     TensorSpec,
     Values,
+    int8_int16_or_float,
     int8_or_float,
 )
 
@@ -71,7 +72,8 @@ RELU = OpDef(
     run_float=lambda call, values: run_float(call, values, Activation.RELU),
     run_int=lambda call, values: run_int(call, values, Activation.RELU),
     scale_rule=ScaleRule.FREE,
-    accepts=int8_or_float,
+    accepts=int8_int16_or_float,
+    int16=Oracle.TFLM,
 )
 
 RELU6 = OpDef(
@@ -83,7 +85,8 @@ RELU6 = OpDef(
     scale_rule=ScaleRule.FREE,
     oracle=Oracle.REF,
     disagree=(Oracle.TFLM,),  # it ignores the rescale
-    accepts=int8_or_float,
+    accepts=int8_int16_or_float,
+    int16=Oracle.REF,
 )
 
 RELU_N1_TO_1 = OpDef(

@@ -8,7 +8,7 @@ import numpy as np
 
 from tinsmith.pipeline.errors import ModelError
 from tinsmith.pipeline.graph import Array, Shape
-from tinsmith.pipeline.ops.op import OpCall, OpDef, ScaleRule, TensorSpec, Values
+from tinsmith.pipeline.ops.op import OpCall, OpDef, Oracle, ScaleRule, TensorSpec, Values
 
 
 @dataclass(frozen=True)
@@ -38,4 +38,5 @@ RESHAPE = OpDef(
     run_int=run,
     attrs=ReshapeAttrs,
     scale_rule=ScaleRule.SAME,
+    int16=Oracle.TFLM,
 )

@@ -9,7 +9,15 @@ from numpy.typing import NDArray
 
 from tinsmith.pipeline.errors import ModelError
 from tinsmith.pipeline.graph import Array
-from tinsmith.pipeline.ops.op import OpCall, OpDef, ScaleRule, TensorSpec, Values, int8_or_float
+from tinsmith.pipeline.ops.op import (
+    OpCall,
+    OpDef,
+    Oracle,
+    ScaleRule,
+    TensorSpec,
+    Values,
+    int8_int16_or_float,
+)
 from tinsmith.pipeline.ops.window import Pair
 
 FRACTION_BITS = 10  # of the bilinear weights
@@ -138,7 +146,8 @@ RESIZE_NEAREST = OpDef(
     run_int=run_nearest,
     attrs=ResizeAttrs,
     scale_rule=ScaleRule.SAME,
-    accepts=int8_or_float,
+    accepts=int8_int16_or_float,
+    int16=Oracle.TFLM,
 )
 
 RESIZE_BILINEAR = OpDef(
@@ -149,5 +158,6 @@ RESIZE_BILINEAR = OpDef(
     run_int=run_bilinear,
     attrs=ResizeAttrs,
     scale_rule=ScaleRule.SAME,
-    accepts=int8_or_float,
+    accepts=int8_int16_or_float,
+    int16=Oracle.REF,
 )

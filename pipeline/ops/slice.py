@@ -9,7 +9,7 @@ import numpy as np
 from tinsmith.pipeline.errors import ModelError
 from tinsmith.pipeline.graph import Array
 from tinsmith.pipeline.ops import movement
-from tinsmith.pipeline.ops.op import OpCall, OpDef, ScaleRule, TensorSpec, Values
+from tinsmith.pipeline.ops.op import OpCall, OpDef, Oracle, ScaleRule, TensorSpec, Values
 
 
 @dataclass(frozen=True)
@@ -62,4 +62,5 @@ SLICE = OpDef(
     attrs=SliceAttrs,
     scale_rule=ScaleRule.SAME,
     accepts=movement.accepts,
+    int16=Oracle.TFLM,
 )

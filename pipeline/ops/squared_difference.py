@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from tinsmith.pipeline import numerics
-from tinsmith.pipeline.graph import Activation, Array
+from tinsmith.pipeline.graph import Activation, Array, DType
 from tinsmith.pipeline.ops.add import AddConstants, accepts, infer
-from tinsmith.pipeline.ops.op import OpCall, OpDef, Values
+from tinsmith.pipeline.ops.op import OpCall, OpDef, Oracle, Values
 
-LEFT_SHIFT = 7  # fraction bits of the difference
+LEFT_SHIFT = {DType.INT8: 7, DType.INT16: 0}  # fraction bits of the difference
 
 
 def run_float(call: OpCall, values: Values) -> tuple[Array, ...]:
@@ -22,19 +22,20 @@ def run_float(call: OpCall, values: Values) -> tuple[Array, ...]:
 def constants(call: OpCall) -> AddConstants:
     """TFLM's SquaredDifferencePrepare: both inputs relative to twice the larger scale.
 
-    y = clamp(zero + requant((requant((a - za) << 7, ma) - requant((b - zb) << 7, mb))^2, my))
+    y = clamp(zero + requant((requant((a - za) << left, ma) - requant((b - zb) << left, mb))^2, my))
     """
     a, b, y = call.input(0), call.input(1), call.output
     twice = 2 * max(a.scale, b.scale)
+    left_shift = LEFT_SHIFT[y.dtype]
     low, high = numerics.activation_range(Activation.NONE, y)
     return AddConstants(
-        LEFT_SHIFT,
+        left_shift,
         (a.zero_point, b.zero_point),
         (
             numerics.quantize_multiplier(a.scale / twice),
             numerics.quantize_multiplier(b.scale / twice),
         ),
-        numerics.quantize_multiplier(twice * twice / ((1 << (2 * LEFT_SHIFT)) * y.scale)),
+        numerics.quantize_multiplier(twice * twice / ((1 << (2 * left_shift)) * y.scale)),
         y.zero_point,
         low,
         high,
@@ -61,4 +62,5 @@ SQUARED_DIFFERENCE = OpDef(
     run_int=run_int,
     accepts=accepts,
     data_inputs=2,
+    int16=Oracle.TFLM,
 )

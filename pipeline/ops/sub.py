@@ -7,7 +7,7 @@ import numpy as np
 from tinsmith.pipeline import numerics
 from tinsmith.pipeline.graph import Array
 from tinsmith.pipeline.ops import add, mac
-from tinsmith.pipeline.ops.op import OpCall, OpDef, Values
+from tinsmith.pipeline.ops.op import OpCall, OpDef, Oracle, Values
 
 
 def run_float(call: OpCall, values: Values) -> tuple[Array, ...]:
@@ -39,4 +39,5 @@ SUB = OpDef(
     attrs=add.AddAttrs,
     accepts=add.accepts,
     data_inputs=2,
+    int16=Oracle.TFLM,
 )

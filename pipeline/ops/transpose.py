@@ -11,10 +11,11 @@ from tinsmith.pipeline.graph import Array
 from tinsmith.pipeline.ops.op import (
     OpCall,
     OpDef,
+    Oracle,
     ScaleRule,
     TensorSpec,
     Values,
-    int8_or_float_up_to_rank_5,
+    int8_int16_or_float_up_to_rank_5,
 )
 
 
@@ -45,5 +46,6 @@ TRANSPOSE = OpDef(
     run_int=run,
     attrs=TransposeAttrs,
     scale_rule=ScaleRule.SAME,
-    accepts=int8_or_float_up_to_rank_5,
+    accepts=int8_int16_or_float_up_to_rank_5,
+    int16=Oracle.TFLM,
 )

@@ -12,11 +12,22 @@ from numpy.typing import NDArray
 from tinsmith.pipeline import numerics
 from tinsmith.pipeline.graph import Array, DType, NoAttrs
 from tinsmith.pipeline.ops.fixedpoint import inverse_square_root
-from tinsmith.pipeline.ops.op import OpCall, OpDef, Oracle, TensorSpec, Values
+from tinsmith.pipeline.ops.interpolation import interpolated_table, looked_up
+from tinsmith.pipeline.ops.op import (
+    INT8_OR_FLOAT,
+    OpCall,
+    OpDef,
+    Oracle,
+    TensorSpec,
+    Values,
+    int8_int16_or_float,
+    refused_types,
+)
 
 Reals = NDArray[np.float64]
 Function = Callable[[OpCall, Reals], Reals]
 
+MAX_EXP_SCALE = 80.0 / 32768.0  # of int16 values, so that e^x and its differences are finite
 RSQRT_SHIFT = 20  # fraction bits of the reciprocal root before it is scaled to the output
 
 
@@ -32,10 +43,7 @@ def infer(call: OpCall) -> tuple[TensorSpec, ...]:
 
 
 def accepts(call: OpCall) -> tuple[str, ...]:
-    kinds = (call.input(0).dtype, call.output.dtype)
-    if kinds not in ((DType.INT8,) * 2, (DType.FLOAT32,) * 2):
-        return (f"{kinds[0].value} to {kinds[1].value}; allowed: int8 to int8, float32",)
-    return ()
+    return refused_types(INT8_OR_FLOAT, call.input(0), call.output)
 
 
 def _exp(call: OpCall, x: Reals) -> Reals:
@@ -130,15 +138,47 @@ def _looked_up(table: Array, values: Values) -> tuple[Array, ...]:
     return (table.astype(np.int8)[values[0].astype(np.int64) + 128],)
 
 
+def abs_multiplier(call: OpCall) -> numerics.Multiplier | None:
+    """input scale / output scale, a double quotient; None where they are equal."""
+    x, y = call.input(0), call.output
+    return None if x.scale == y.scale else numerics.quantize_multiplier(x.scale / y.scale)
+
+
 def _abs_int(call: OpCall, values: Values) -> tuple[Array, ...]:
-    """TFLM's AbsEvalQuantized: rescaled only where the scales differ, by their double quotient."""
+    """TFLM's AbsEvalQuantized: rescaled only where the scales differ."""
     x, y = call.input(0), call.output
     assert values[0] is not None
     magnitude = np.abs(values[0].astype(np.int64) - x.zero_point)
-    if x.scale != y.scale:
-        m = numerics.quantize_multiplier(x.scale / y.scale)
+    m = abs_multiplier(call)
+    if m is not None:
         magnitude = numerics.requantize(magnitude, m.m, m.shift)
-    return (np.clip(magnitude + y.zero_point, -128, 127).astype(np.int8),)
+    low, high = numerics.integer_range(y.dtype)
+    return (np.clip(magnitude + y.zero_point, low, high).astype(y.dtype.numpy),)
+
+
+def exp_table_int16(call: OpCall) -> NDArray[np.int16]:
+    """The interpolated table of an int16 exponential."""
+    x, y = call.input(0), call.output
+    return interpolated_table(
+        lambda v: np.exp(v.astype(np.float64)).astype(np.float32), x.scale, x.zero_point, y.scale
+    )
+
+
+def _accepts_exp(call: OpCall) -> tuple[str, ...]:
+    """The steps of an int16 table are differences, which infinities have not."""
+    x = call.input(0)
+    reasons = int8_int16_or_float(call)
+    if not reasons and x.dtype is DType.INT16 and x.quant is not None and x.scale > MAX_EXP_SCALE:
+        return (f"input scale {x.scale:g}; allowed for int16: up to {MAX_EXP_SCALE:g}",)
+    return reasons
+
+
+def _exp_int(call: OpCall, values: Values) -> tuple[Array, ...]:
+    """int8 by a table of all values, int16 by an interpolated one, as TFLite's ExpPrepare says."""
+    if call.input(0).dtype is not DType.INT16:
+        return _table_runner(_exp)(call, values)
+    assert values[0] is not None
+    return (looked_up(values[0].astype(np.int64), exp_table_int16(call)).astype(np.int16),)
 
 
 def _rsqrt_int(call: OpCall, values: Values) -> tuple[Array, ...]:
@@ -174,6 +214,8 @@ def _unary(
     attrs: type = NoAttrs,
     oracle: Oracle = Oracle.TFLM,
     disagree: tuple[Oracle, ...] = (),
+    int16: Oracle | None = None,
+    accepts: Callable[[OpCall], tuple[str, ...]] = accepts,
 ) -> OpDef:
     return OpDef(
         name=name,
@@ -185,11 +227,21 @@ def _unary(
         oracle=oracle,
         disagree=disagree,
         accepts=accepts,
+        int16=int16,
     )
 
 
 # Where disagree is given, that runtime has no such op.
-EXP = _unary("exp", "e^x", _exp, oracle=Oracle.REF, disagree=(Oracle.TFLM,))
+EXP = _unary(
+    "exp",
+    "e^x",
+    _exp,
+    run_int=_exp_int,
+    oracle=Oracle.REF,
+    disagree=(Oracle.TFLM,),
+    int16=Oracle.REF,
+    accepts=_accepts_exp,
+)
 ELU = _unary("elu", "x, or e^x - 1 below zero", _elu, disagree=(Oracle.REF,))
 GELU = _unary(
     "gelu",
@@ -202,7 +254,9 @@ GELU = _unary(
 SQRT = _unary("sqrt", "square root", _sqrt, run_int=_between_runner(_sqrt))
 SQUARE = _unary("square", "x * x", _square, run_int=_between_runner(_square))
 RSQRT = _unary("rsqrt", "1 / square root", _finite_rsqrt, run_int=_rsqrt_int)
-ABS = _unary("abs", "magnitude", _abs, run_int=_abs_int)
+ABS = _unary(
+    "abs", "magnitude", _abs, run_int=_abs_int, int16=Oracle.TFLM, accepts=int8_int16_or_float
+)
 NEG = _unary("neg", "-x", _neg, run_int=_between_runner(_neg))
 
 UNARY = (EXP, ELU, GELU, SQRT, SQUARE, RSQRT, ABS, NEG)

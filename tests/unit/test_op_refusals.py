@@ -23,6 +23,7 @@ from tinsmith.pipeline.graph import (
     QuantParams,
     rebuild,
 )
+from tinsmith.pipeline.ops.add import AddAttrs
 from tinsmith.pipeline.ops.arg import ArgAttrs
 from tinsmith.pipeline.ops.batch_matmul import BatchMatmulAttrs
 from tinsmith.pipeline.ops.blocks import BlockAttrs
@@ -98,14 +99,16 @@ def test_shapes_that_do_not_fit_are_refused(
 @pytest.mark.parametrize(
     ("op", "attrs", "shapes", "kinds", "message"),
     [
-        ("exp", NO_ATTRS, [(3,)], [DType.INT16], "int16 to int16; allowed: int8 to int8, float32"),
+        ("elu", NO_ATTRS, [(3,)], [DType.INT16], "type int16; allowed: int8, float32"),
+        ("exp", NO_ATTRS, [(3,)], [DType.INT16], "input scale 0.1; allowed for int16: up to 0.002"),
+        ("add", AddAttrs(), [(3,), (3,)], [DType.INT16, DType.INT8], "types int16, int8"),
         ("arg_max", ArgAttrs(0), [(3,)], [DType.INT16], "type int16; allowed: int8, float32"),
         ("arg_max", ArgAttrs(0, DType.INT8), [(3,)], [DType.FLOAT32], "output type int8"),
         ("cast", CastAttrs(DType.INT32), [(3,)], [DType.FLOAT32], "float32 to int32; allowed"),
-        ("resize_nearest", ResizeAttrs((2, 2)), [(1, 2, 2, 1)], [DType.INT16], "type int16"),
+        ("resize_nearest", ResizeAttrs((2, 2)), [(1, 2, 2, 1)], [DType.INT32], "type int32"),
         ("depth_to_space", BlockAttrs(1), [(1, 2, 2, 1)], [DType.INT16], "type int16"),
         ("gather", GatherAttrs(), [(3, 2), (2,)], [DType.FLOAT32, DType.FLOAT32], "indices are"),
-        ("gather", GatherAttrs(), [(3, 2), (2,)], [DType.INT16, DType.INT32], "type int16"),
+        ("gather", GatherAttrs(), [(3, 2), (2,)], [DType.INT32, DType.INT32], "type int32"),
         (
             "batch_matmul", BatchMatmulAttrs(), [(3, 2), (2, 3)], [DType.INT16, DType.INT8],
             "types int16, int8; allowed: all of one type",
