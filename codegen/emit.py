@@ -305,7 +305,7 @@ def arena_facts(program: Program) -> dict[str, Any]:
     """
     inside = len(program.arenas) == 1 and not program.caller_arena
     upper = program.name.upper()
-    arenas = [
+    arenas: list[dict[str, Any]] = [
         {
             "region": arena.name,
             "pointer": _arena_name(arena.name if len(program.arenas) > 1 else ""),

@@ -36,7 +36,8 @@ class Constant:
     """An array in flash. name is a C identifier, unique in the program; comment is one line.
 
     align: bytes, 0 for that of the type. role: "weights" counts as weights (also biases and
-    requantization constants); "table" as code.
+    requantization constants); "table" as code. flash: the memory that it lies in, "" for the
+    target's own flash.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Constant:
     comment: str
     role: str = "weights"
     align: int = 0
+    flash: str = ""
 
     @property
     def nbytes(self) -> int:
@@ -181,11 +183,12 @@ class Placed:
 
 
 @dataclass(frozen=True)
-class Arena:
-    """Memory that buffers lie in.
+class Memory:
+    """A memory of the target, and how much of it a program takes.
 
-    name: the region of the target, "" where it has none. section: the linker's section that it
-    goes to, "" for where variables go. limit_bytes: what the region has, None where not known.
+    name: a C identifier, "" where the target does not tell its memories apart. section: the
+    linker's section that lies in it, "" where what has no section does. limit_bytes: what the
+    program may take, None where that is not known.
     """
 
     name: str
@@ -209,7 +212,8 @@ class Program:
 
     loops: in order, apart from each other.
 
-    arena_bytes: of all arenas. regions: the arenas where the target has several memories.
+    arena_bytes: of all arenas. regions: the memories that arenas lie in, where the target tells
+    them apart. flashes: the memories that constants lie in beside the target's own flash.
     caller_arena: the firmware hands the arenas to init; else they are the model's own.
     """
 
@@ -225,7 +229,8 @@ class Program:
     arena_bytes: int
     arena_lower_bound: int
     inputs_preserved: bool = False
-    regions: tuple[Arena, ...] = ()
+    regions: tuple[Memory, ...] = ()
+    flashes: tuple[Memory, ...] = ()
     caller_arena: bool = False
     loops: tuple[Loop, ...] = ()
 
@@ -255,9 +260,9 @@ class Program:
         return step.outs[0].shape != self.graph.tensors[step.node.outputs[0]].shape
 
     @property
-    def arenas(self) -> tuple[Arena, ...]:
+    def arenas(self) -> tuple[Memory, ...]:
         """The arenas, from the fastest memory to the slowest; at least one."""
-        return self.regions or (Arena("", self.arena_bytes),)
+        return self.regions or (Memory("", self.arena_bytes),)
 
     @property
     def constants(self) -> tuple[Constant, ...]:

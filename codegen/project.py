@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-from tinsmith.codegen.emit import Sources, environment, golden_rows, port_facts
+from tinsmith.codegen.emit import Sources, arena_facts, environment, golden_rows, port_facts
 from tinsmith.codegen.kernels.packing import c_comment, shape_text
 from tinsmith.codegen.program import Program
 from tinsmith.pipeline.graph import Array
@@ -56,6 +56,7 @@ def project_files(
         "outputs": [port_facts(t, v) for t, v in program.outputs],
         "golden_inputs": [[golden_rows(a[i]) for i in range(count)] for a in golden.inputs],
         "golden_outputs": [[golden_rows(a[i]) for i in range(count)] for a in golden.outputs],
+        **arena_facts(program),
         "stateful": bool(program.state),
         "layers": [
             {

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tinsmith.codegen.emit import model_name
-from tinsmith.codegen.lower import LowerOptions, lower
 from tinsmith.codegen.program import Program
-from tinsmith.pipeline.deployment import peak_step
+from tinsmith.pipeline.code_options import CodeOptions
+from tinsmith.pipeline.deployment import lower_for, peak_step
 from tinsmith.pipeline.errors import UnsupportedModel
 from tinsmith.pipeline.graph import Graph, Shape, Tensor
 from tinsmith.pipeline.ops import OPS, call_of
@@ -78,7 +78,9 @@ class Analysis:
         return asdict(self)
 
 
-def analyze(graph: Graph, target: Target | None = None, objective: str = "balanced") -> Analysis:
+def analyze(
+    graph: Graph, target: Target | None = None, options: CodeOptions | None = None
+) -> Analysis:
     """Shapes, MACs, weights and activations of every layer; with a target, the arena and the fit.
 
     Nothing is compiled: `fits` compares weights and arena with the target's memories, and code
@@ -89,8 +91,8 @@ def analyze(graph: Graph, target: Target | None = None, objective: str = "balanc
     elements = sum(t.size for t in graph.tensors.values() if not t.is_constant)
     if target is not None and graph.is_quantized and elements <= PLANNED_ELEMENTS:
         try:
-            options = LowerOptions(objective)
-            program = lower(graph, model_name(graph.name), target.isa, options)
+            name = model_name(graph.name)
+            program = lower_for(graph, name, target, options or CodeOptions())
         except UnsupportedModel as e:
             unsupported = tuple(line.strip() for line in str(e).splitlines()[1:]) or (str(e),)
     layers = tuple(_layer(graph, i, program) for i in range(len(graph.nodes)))

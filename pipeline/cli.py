@@ -44,6 +44,16 @@ TargetOption = Annotated[
 ObjectiveOption = Annotated[
     str, typer.Option("-O", "--objective", help="balanced, time, size or ram.")
 ]
+PreserveOption = Annotated[
+    bool, typer.Option("--preserve-inputs", help="A run leaves the inputs as they are.")
+]
+ArenaOption = Annotated[
+    str,
+    typer.Option(
+        "--arena",
+        help="static: the context holds the arena; caller: the firmware hands it to init.",
+    ),
+]
 CalibrateOption = Annotated[
     Path | None,
     typer.Option(help="Samples (.npy, .npz; floats [N, ...]) to quantize a float model with."),
@@ -89,6 +99,8 @@ def generate(
     out: Annotated[Path, typer.Option("-o", "--out", help="The folder to write.")],
     name: NameOption = None,
     objective: ObjectiveOption = "balanced",
+    preserve_inputs: PreserveOption = False,
+    arena: ArenaOption = "static",
     calibrate: CalibrateOption = None,
     toolchain: ToolchainOption = None,
     start: StartOption = None,
@@ -96,6 +108,7 @@ def generate(
     shape: ShapeOption = None,
 ) -> None:
     """Write C sources that stand alone: model, header, build file, README, self-test."""
+    from tinsmith.pipeline.code_options import CodeOptions
     from tinsmith.pipeline.generation import generate as make
     from tinsmith.pipeline.model_files import read_quantized
     from tinsmith.pipeline.output_folder import check_folder, write_folder
@@ -104,14 +117,14 @@ def generate(
     from tinsmith.targets.toolchains import find_toolchain
 
     device = target_named(target)
-    check_objective(objective)
+    options = CodeOptions(objective, preserve_inputs, arena)
     check_folder(out)
     read = read_quantized(model, calibrate, read_options(start, end, shape))
     made = make(
         read.graph,
         device,
         name=name or model.stem,
-        objective=objective,
+        options=options,
         toolchain=find_toolchain(toolchain, device),
     )
     write_folder(out, made.files)
@@ -124,6 +137,8 @@ def validate(
     model: ModelArgument,
     target: TargetOption,
     objective: ObjectiveOption = "balanced",
+    preserve_inputs: PreserveOption = False,
+    arena: ArenaOption = "static",
     inputs: Annotated[
         Path | None, typer.Option(help=".npy or .npz of samples [N, ...]; random by default.")
     ] = None,
@@ -144,6 +159,7 @@ def validate(
 ) -> None:
     """Run a model on a target and compare every byte with the interpreter and the oracles."""
     from tinsmith.codegen.emit import model_name
+    from tinsmith.pipeline.code_options import CodeOptions
     from tinsmith.pipeline.deployment import make_program
     from tinsmith.pipeline.model_files import read_arrays, read_quantized, to_input
     from tinsmith.pipeline.report.tables import print_validation
@@ -153,7 +169,7 @@ def validate(
     from tinsmith.targets.toolchains import find_toolchain
 
     device = target_named(target)
-    check_objective(objective)
+    options = CodeOptions(objective, preserve_inputs, arena)
     graph = read_quantized(model, calibrate, read_options(start, end, shape)).graph
     if inputs is None:
         data, note = random_samples(graph, samples, seed), RANDOM_NOTE
@@ -161,7 +177,7 @@ def validate(
         arrays = read_arrays(inputs, graph)
         data = {n: to_input(a, graph.tensors[n], str(inputs)) for n, a in arrays.items()}
         note = str(inputs.name)
-    program = make_program(graph, model_name(model.stem), device, objective)
+    program = make_program(graph, model_name(model.stem), device, options)
     report, outputs = compare(
         program,
         device,
@@ -191,6 +207,7 @@ def analyze(
         str | None, typer.Option("-t", "--target", help="Also plan the arena for this target.")
     ] = None,
     objective: ObjectiveOption = "balanced",
+    preserve_inputs: PreserveOption = False,
     json_file: JsonOption = None,
     calibrate: CalibrateOption = None,
     start: StartOption = None,
@@ -199,15 +216,16 @@ def analyze(
 ) -> None:
     """Per layer: shapes, MACs, weights, activations; with a target, whether it fits."""
     from tinsmith.pipeline.analysis import analyze as look
+    from tinsmith.pipeline.code_options import CodeOptions
     from tinsmith.pipeline.model_files import read_model, read_quantized
     from tinsmith.pipeline.report.tables import print_analysis
     from tinsmith.targets.target import target_named
 
     device = None if target is None else target_named(target)
-    check_objective(objective)
-    options = read_options(start, end, shape)
-    read = read_quantized(model, calibrate, options) if calibrate else read_model(model, options)
-    report = look(read.graph, device, objective)
+    options = CodeOptions(objective, preserve_inputs)
+    reading = read_options(start, end, shape)
+    read = read_quantized(model, calibrate, reading) if calibrate else read_model(model, reading)
+    report = look(read.graph, device, options)
     if json_file is not None:
         write_json(json_file, report.json())
     print_analysis(console, report)
@@ -298,14 +316,6 @@ def read_options(
     from tinsmith.pipeline.model_files import ReadOptions, parse_shapes
 
     return ReadOptions(start or (), end or (), parse_shapes(shape or ()))
-
-
-def check_objective(objective: str) -> None:
-    """ConfigError for an objective that does not exist."""
-    from tinsmith.codegen.lower import OBJECTIVES
-
-    if objective not in OBJECTIVES:
-        raise ConfigError(f"-O {objective}: no such objective; allowed: {', '.join(OBJECTIVES)}")
 
 
 def _save_outputs(path: Path, outputs: dict[str, Any]) -> None:

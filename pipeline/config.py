@@ -323,6 +323,16 @@ class Generate(Table):
     name: CName = Field(
         default="", description="Prefix of all C names; by default made from the name of the run."
     )
+    preserve_inputs: bool = Field(
+        default=False, description="Whether a run leaves the inputs as they are."
+    )
+    arena: Literal["static", "caller"] = Field(
+        default="static",
+        description=(
+            "Who has the arena: `static`, the model's context; `caller`, the firmware, which hands "
+            "it to `<model>_init`."
+        ),
+    )
 
 
 class Validate(Table):

@@ -6,7 +6,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +14,11 @@ import numpy as np
 from tinsmith.codegen.emit import Sources, emit
 from tinsmith.codegen.lower import LowerOptions, lower
 from tinsmith.codegen.program import Program
+from tinsmith.pipeline.code_options import CodeOptions
 from tinsmith.pipeline.errors import DoesNotFit
 from tinsmith.pipeline.graph import Array, Graph
 from tinsmith.targets.emulators import open_runner
-from tinsmith.targets.harness import ModelInterface
+from tinsmith.targets.harness import ModelInterface, OuterArena
 from tinsmith.targets.image import Image, Sizes
 from tinsmith.targets.target import Target
 from tinsmith.targets.toolchains import Toolchain, compile_image, find_toolchain
@@ -33,11 +34,20 @@ class Build:
     image: Image
 
 
-def make_program(graph: Graph, name: str, target: Target, objective: str) -> Program:
+def make_program(
+    graph: Graph, name: str, target: Target, options: CodeOptions | None = None
+) -> Program:
     """The program for a target; DoesNotFit where its constants or its arena alone are too large."""
-    program = lower(graph, name, target.isa, LowerOptions(objective))
+    program = lower_for(graph, name, target, options or CodeOptions())
     check_fit(program, target, program.weight_bytes, program.arena_bytes)
     return program
+
+
+def lower_for(graph: Graph, name: str, target: Target, options: CodeOptions) -> Program:
+    """As `make_program`, for what does not fit as well."""
+    lowering = LowerOptions(options.objective, options.preserve_inputs)
+    program = lower(graph, name, target.isa, lowering)
+    return replace(program, caller_arena=options.arena == "caller")
 
 
 def interface_of(program: Program) -> ModelInterface:
@@ -45,7 +55,15 @@ def interface_of(program: Program) -> ModelInterface:
         program.name,
         tuple(v.nbytes for _, v in program.inputs),
         tuple(v.nbytes for _, v in program.outputs),
+        _outer_arenas(program),
     )
+
+
+def _outer_arenas(program: Program) -> tuple[OuterArena, ...]:
+    """The arenas that are no part of the context."""
+    if program.caller_arena:
+        return tuple(OuterArena(f"arena_{i}", a.nbytes) for i, a in enumerate(program.arenas))
+    return ()
 
 
 def build(

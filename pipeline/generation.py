@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from tinsmith.codegen.emit import model_name
 from tinsmith.codegen.program import Program
 from tinsmith.codegen.project import Golden, ProjectFacts, project_files
+from tinsmith.pipeline.code_options import CodeOptions
 from tinsmith.pipeline.deployment import make_program, temporary_build
 from tinsmith.pipeline.errors import GateFailed
 from tinsmith.pipeline.graph import Graph
@@ -39,7 +40,7 @@ def generate(
     target: Target,
     *,
     name: str | None = None,
-    objective: str = "balanced",
+    options: CodeOptions | None = None,
     samples: Samples | None = None,
     toolchain: Toolchain | None = None,
 ) -> Generated:
@@ -49,7 +50,7 @@ def generate(
     Raises UnsupportedModel, DoesNotFit, ToolMissing; GateFailed where the C and the interpreter
     disagree on the golden vectors, which is a bug.
     """
-    program = make_program(graph, model_name(name or graph.name), target, objective)
+    program = make_program(graph, model_name(name or graph.name), target, options)
     given = random_samples(graph, GOLDEN_SAMPLES) if samples is None else samples
     given = {n: a[:GOLDEN_SAMPLES] for n, a in given.items()}
     expected = interpret(graph, given)
@@ -67,6 +68,8 @@ def generate(
         sizes.append(("code and tables (flash)", measured.code_bytes))
         sizes.append(("all flash", measured.flash_bytes))
     sizes.append(("arena: inputs, outputs, scratch, state (RAM)", program.arena_bytes))
+    if measured is not None and measured.arena_bytes:
+        sizes.append(("context: where the arenas are (RAM)", measured.context_bytes))
     if stack is not None:
         sizes.append(("stack below the call of run (RAM)", stack))
     facts = ProjectFacts(

@@ -11,6 +11,9 @@ from tinsmith.targets.target import Target, target_named
 HARNESS_PREFIX = "tinsmith_h_"
 TRACE_SYMBOL = "tinsmith_trace"
 PAGE_BYTES = 4096
+# The image's sections of arenas outside the context, and of constants in a flash of their own.
+ARENA_SECTION = ".arena_"
+FLASH_SECTION = ".flash_"
 _ARENA_ALIGN = 16
 _HERE = Path(__file__).parent
 
@@ -149,28 +152,25 @@ def harness_files(
             data=f"{layout.data:#x}",
             pool=f"{layout.pool:#x}",
             stack_top=f"{layout.stack_top:#x}",
-            apart="".join(_sections_apart(interface, layout)),
+            flashes="".join(_flashes(interface, layout)),
+            arenas="".join(_arenas(interface, layout)),
         ),
     }
 
 
-def _sections_apart(interface: ModelInterface, layout: MemoryLayout) -> Iterator[str]:
-    """The output sections of what has a memory of its own, before those that take all the rest."""
+def _flashes(interface: ModelInterface, layout: MemoryLayout) -> Iterator[str]:
+    """The output sections of constants that lie in a flash of their own."""
     for i, section in enumerate(interface.weight_sections):
-        yield f"  {flash_section(i)} {layout.flash_of(i):#x} : {{ *({section}) }}\n"
+        yield f"  {FLASH_SECTION}{i} {layout.flash_of(i):#x} : {{ *({section}) }}\n"
+    if interface.weight_sections:
+        yield "  . = tinsmith_h_model_start;\n"
+
+
+def _arenas(interface: ModelInterface, layout: MemoryLayout) -> Iterator[str]:
+    """The output sections of the arenas outside the context."""
     for i, arena in enumerate(interface.arenas):
         _, first, _ = layout.arena_pool(interface, i)
-        yield f"  {arena_section(i)} {first:#x} (NOLOAD) : {{ *({arena.linked_section}) }}\n"
-
-
-def arena_section(index: int) -> str:
-    """The image's section of an arena outside the context."""
-    return f".arena_{index}"
-
-
-def flash_section(index: int) -> str:
-    """The image's section of a flash of constants."""
-    return f".flash_{index}"
+        yield f"  {ARENA_SECTION}{i} {first:#x} (NOLOAD) : {{ *({arena.linked_section}) }}\n"
 
 
 def _round_up(size: int, unit: int) -> int:

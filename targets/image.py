@@ -9,7 +9,7 @@ from typing import Literal
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
-from tinsmith.targets.harness import ModelInterface
+from tinsmith.targets.harness import ARENA_SECTION, FLASH_SECTION, ModelInterface
 from tinsmith.targets.target import Target
 
 WeightSymbols = Container[str] | Callable[[str], bool]
@@ -36,7 +36,8 @@ class Sizes:
     weight_bytes: the symbols named as weights. code_bytes: all other flash of the model, that is
     functions with their literal pools, tables, the library routines that they pull in, alignment,
     and the initial values of .data. data_bytes and bss_bytes: the model's own variables in RAM.
-    context_bytes: sizeof(<name>_t), which holds the arena.
+    context_bytes: sizeof(<name>_t), which holds the arena. arena_bytes: of arenas outside it.
+    outer_flash_bytes: what of weights and code lies in flashes of their own.
     """
 
     code_bytes: int
@@ -44,6 +45,8 @@ class Sizes:
     data_bytes: int
     bss_bytes: int
     context_bytes: int
+    arena_bytes: int = 0
+    outer_flash_bytes: int = 0
 
     @property
     def flash_bytes(self) -> int:
@@ -52,7 +55,7 @@ class Sizes:
     @property
     def ram_bytes(self) -> int:
         """All RAM but the stack."""
-        return self.context_bytes + self.data_bytes + self.bss_bytes
+        return self.context_bytes + self.arena_bytes + self.data_bytes + self.bss_bytes
 
 
 @dataclass(frozen=True)
@@ -161,13 +164,16 @@ def measure_sizes(elf: Elf, weight_symbols: WeightSymbols) -> Sizes:
     last_byte = elf.address_of("tinsmith_h_model_end")
     data_bytes = elf.sections.get(".data", (0, 0))[1]
     bss_bytes = elf.sections.get(".bss", (0, 0))[1]
-    flash_bytes = last_byte - first_byte + data_bytes
+    flashes = _sections_named(elf, FLASH_SECTION)
+    outer_bytes = sum(size for _, size in flashes)
+    flash_bytes = last_byte - first_byte + data_bytes + outer_bytes
+    places = [(first_byte, last_byte - first_byte), *flashes]
     is_weight = weight_symbols if callable(weight_symbols) else weight_symbols.__contains__
     weight_bytes = 0
     end = 0
     # The linker may give two equal constants one address: count what is covered, once.
     for symbol in elf.symbols:
-        in_flash = first_byte <= symbol.address < last_byte
+        in_flash = any(start <= symbol.address < start + size for start, size in places)
         if symbol.kind == "object" and in_flash and is_weight(symbol.name):
             first = max(symbol.address, end)
             end = max(end, symbol.address + symbol.size)
@@ -178,4 +184,10 @@ def measure_sizes(elf: Elf, weight_symbols: WeightSymbols) -> Sizes:
         data_bytes=data_bytes,
         bss_bytes=bss_bytes,
         context_bytes=elf.word_at("tinsmith_h_context_bytes"),
+        arena_bytes=sum(size for _, size in _sections_named(elf, ARENA_SECTION)),
+        outer_flash_bytes=outer_bytes,
     )
+
+
+def _sections_named(elf: Elf, prefix: str) -> list[tuple[int, int]]:
+    return [where for name, where in elf.sections.items() if name.startswith(prefix)]

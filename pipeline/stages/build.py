@@ -5,10 +5,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar, Self
 
+from tinsmith.pipeline.code_options import CodeOptions
 from tinsmith.pipeline.config import Config, c_name
 from tinsmith.pipeline.flow import Artifact, Progress, Stage
 from tinsmith.pipeline.stages.common import write_metrics
-from tinsmith.pipeline.stages.generate import CODE_SOURCES, CODE_TOOLS
+from tinsmith.pipeline.stages.generate import CODE_SOURCES, CODE_TOOLS, code_options
 
 HOST = "host"
 
@@ -26,12 +27,12 @@ class BuildImages(Stage):
     tools: ClassVar[tuple[str, ...]] = CODE_TOOLS
 
     targets: tuple[str, ...]
-    objective: str
+    code: CodeOptions
     c_name: str
 
     @classmethod
     def from_config(cls, config: Config) -> Self:
-        return cls(tuple(config.generate.targets), config.generate.objective, c_name(config))
+        return cls(tuple(config.generate.targets), code_options(config), c_name(config))
 
     def run(self, inputs: Mapping[str, Artifact], out_dir: Path, progress: Progress) -> None:
         from tinsmith.codegen.emit import model_name
@@ -44,7 +45,7 @@ class BuildImages(Stage):
         for i, name in enumerate(names):
             progress(f"compiling for {name}", i / len(names))
             target = target_named(name)
-            program = make_program(graph, model_name(self.c_name), target, self.objective)
+            program = make_program(graph, model_name(self.c_name), target, self.code)
             made = build(program, target, out_dir / name)
             if name != HOST or HOST in self.targets:
                 _check_same(inputs["generate"].path / name, made.sources.model)

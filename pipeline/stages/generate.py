@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
 
+from tinsmith.pipeline.code_options import CodeOptions
 from tinsmith.pipeline.config import Config, c_name
 from tinsmith.pipeline.flow import Artifact, Progress, Stage
 from tinsmith.pipeline.stages.common import read_images
@@ -14,6 +15,7 @@ CODE_SOURCES = (
     *GRAPH_SOURCES,
     "tinsmith.codegen",
     "tinsmith.targets",
+    "tinsmith.pipeline.code_options",
     "tinsmith.pipeline.deployment",
     "tinsmith.pipeline.generation",
     "tinsmith.pipeline.output_folder",
@@ -22,6 +24,12 @@ CODE_SOURCES = (
     "tinsmith.pipeline.stages.common",
 )
 CODE_TOOLS = ("numpy", "jinja2", "ziglang", "unicorn", "capstone")
+
+
+def code_options(config: Config) -> CodeOptions:
+    """Those of a configuration's table [generate]."""
+    asked = config.generate
+    return CodeOptions(asked.objective, asked.preserve_inputs, asked.arena)
 
 
 @dataclass(frozen=True)
@@ -36,12 +44,12 @@ class GenerateCode(Stage):
     tools: ClassVar[tuple[str, ...]] = CODE_TOOLS
 
     targets: tuple[str, ...]
-    objective: str
+    code: CodeOptions
     c_name: str
 
     @classmethod
     def from_config(cls, config: Config) -> Self:
-        return cls(tuple(config.generate.targets), config.generate.objective, c_name(config))
+        return cls(tuple(config.generate.targets), code_options(config), c_name(config))
 
     def run(self, inputs: Mapping[str, Artifact], out_dir: Path, progress: Progress) -> None:
         from tinsmith.pipeline.generation import GOLDEN_SAMPLES, generate
@@ -59,7 +67,7 @@ class GenerateCode(Stage):
                 graph,
                 target_named(target),
                 name=self.c_name,
-                objective=self.objective,
+                options=self.code,
                 samples=samples,
             )
             write_folder(out_dir / target, made.files)

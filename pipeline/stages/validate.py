@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from tinsmith.codegen.program import Program
+from tinsmith.pipeline.code_options import CodeOptions
 from tinsmith.pipeline.config import Config, Validate, c_name
 from tinsmith.pipeline.flow import Artifact, Progress, Stage
 from tinsmith.pipeline.graph import Array
@@ -16,7 +17,7 @@ from tinsmith.pipeline.stages.common import (
     read_images,
     write_metrics,
 )
-from tinsmith.pipeline.stages.generate import CODE_SOURCES, CODE_TOOLS
+from tinsmith.pipeline.stages.generate import CODE_SOURCES, CODE_TOOLS, code_options
 
 SANITIZED_SAMPLES = 50  # the sanitized build walks the same bytes; it is slower
 
@@ -35,13 +36,13 @@ class ValidateTargets(Stage):
 
     options: Validate
     targets: tuple[str, ...]
-    objective: str
+    code: CodeOptions
     c_name: str
 
     @classmethod
     def from_config(cls, config: Config) -> Self:
         options = config.generate
-        return cls(config.validation, tuple(options.targets), options.objective, c_name(config))
+        return cls(config.validation, tuple(options.targets), code_options(config), c_name(config))
 
     def run(self, inputs: Mapping[str, Artifact], out_dir: Path, progress: Progress) -> None:
         from tinsmith.codegen.emit import model_name
@@ -68,7 +69,7 @@ class ValidateTargets(Stage):
         for i, name in enumerate(names):
             progress(f"{len(labels)} images on {name}", (i + 1) / (len(names) + 1))
             target = target_named(name)
-            program = make_program(graph, model_name(self.c_name), target, self.objective)
+            program = make_program(graph, model_name(self.c_name), target, self.code)
             # The oracles see the model, not the target: once is enough.
             result, outputs = validate(
                 program,
@@ -89,7 +90,7 @@ class ValidateTargets(Stage):
             report[name] = fields
         few = {n: a[:SANITIZED_SAMPLES] for n, a in samples.items()}
         report[HOST]["sanitizers"] = _sanitize(
-            make_program(graph, model_name(self.c_name), target_named(HOST), self.objective), few
+            make_program(graph, model_name(self.c_name), target_named(HOST), self.code), few
         )
         write_metrics(out_dir, report, "validation.json")
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tinsmith.targets.harness import MemoryLayout, ModelInterface, flash_section
+from tinsmith.targets.harness import FLASH_SECTION, MemoryLayout, ModelInterface
 from tinsmith.targets.image import Elf
 
 PAGE_BYTES = 4096
@@ -61,7 +61,7 @@ def memory_map_of(
         Pool(f"the arena '{arena.name}'", *layout.arena_pool(interface, i))
         for i, arena in enumerate(interface.arenas)
     ]
-    flashes = [elf.sections[flash_section(i)] for i in range(len(interface.weight_sections))]
+    flashes = [elf.sections[f"{FLASH_SECTION}{i}"] for i in range(len(interface.weight_sections))]
     return MemoryMap(
         elf=elf,
         layout=layout,

@@ -154,4 +154,4 @@ def test_a_model_too_large_for_its_board_is_refused_with_3(
 
     graph = read_model(project / "out" / "quantize" / "model.tflite").graph
     with pytest.raises(DoesNotFit, match=r"flash: needs .* too many(.|\n)*RAM: needs .* too many"):
-        make_program(graph, "digits", read_board(board), "balanced")
+        make_program(graph, "digits", read_board(board))

@@ -139,6 +139,27 @@ def test_an_unknown_objective_ends_with_2(model: Path, capsys: pytest.CaptureFix
     assert "allowed: balanced, time, size, ram" in error
 
 
+def test_an_unknown_way_to_give_the_arena_ends_with_2(
+    model: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    arguments = ("-t", "host", "-o", tmp_path / "c", "--arena", "heap")
+    code, error = fail(capsys, "generate", model, *arguments)
+    assert code == 2
+    assert "--arena heap: does not exist; allowed: static, caller" in error
+
+
+def test_generate_keeps_the_inputs_and_takes_the_arena_where_asked_to(
+    model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "c"
+    flags = ("--preserve-inputs", "--arena", "caller")
+    assert run("generate", model, "-t", "host", "-o", out, "-n", "net", *flags) == 0
+    header = (out / "net.h").read_text()
+    assert "are kept during a run" in header
+    assert "int net_init(net_t *ctx, void *arena);" in header
+    assert "NET_ARENA_ALIGNMENT" in (out / "README.md").read_text()
+
+
 def test_a_float_model_without_calibration_ends_with_2(
     float_model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
