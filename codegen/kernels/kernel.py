@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tinsmith.codegen.program import KernelPlan
 from tinsmith.pipeline.graph import DType
-from tinsmith.pipeline.ops import OpCall
+from tinsmith.pipeline.ops import OPS, OpCall
 
 
 def is_int8(call: OpCall) -> bool:
@@ -22,7 +22,8 @@ def is_int8_of_any_weights(call: OpCall) -> bool:
 
 def has_wide_weights(call: OpCall) -> bool:
     """Whether int8 activations meet int16 weights, which then span at most 255."""
-    wide = any(t is not None and t.dtype is DType.INT16 for t in call.inputs[1:])
+    weights = OPS[call.op].weights
+    wide = weights is not None and call.input(weights).dtype is DType.INT16
     return wide and call.input(0).dtype is DType.INT8
 
 
