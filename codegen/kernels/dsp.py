@@ -286,7 +286,8 @@ def in_pairs(single: Overlap) -> Overlap:
 
 
 def fully_connected_when(call: OpCall) -> bool:
-    return is_int8(call) and is_provable(call.input(1).value(), call, fully_connected.requant(call))
+    """Whether a fully connected layer goes through a column: it is no single row of whole words."""
+    return not _is_row_of_words(call) and _is_provable_dense(call)
 
 
 def fully_connected_plan(call: OpCall) -> KernelPlan:
@@ -296,7 +297,7 @@ def fully_connected_plan(call: OpCall) -> KernelPlan:
     outputs, inputs = w.shape
     own = layer(w, call, fully_connected.requant(call))
     rows = call.input(0).size // inputs
-    if rows == 1 and inputs % 4 == 0:
+    if _is_row_of_words(call):
         if outputs % 4 == 0:
             own = shared_layer(own, call, fully_connected.requant(call))
         fixed, shape, words = dot_fields(1, inputs, outputs, own)
@@ -320,6 +321,13 @@ def fully_connected_plan(call: OpCall) -> KernelPlan:
 
 def is_row(call: OpCall) -> bool:
     """Whether a fully connected layer has a single row of whole words."""
+    return _is_row_of_words(call) and _is_provable_dense(call)
+
+
+def _is_row_of_words(call: OpCall) -> bool:
     inputs = call.input(1).shape[1]
-    one = call.input(0).size == inputs and inputs % 4 == 0
-    return one and fully_connected_when(call)
+    return call.input(0).size == inputs and inputs % 4 == 0
+
+
+def _is_provable_dense(call: OpCall) -> bool:
+    return is_int8(call) and is_provable(call.input(1).value(), call, fully_connected.requant(call))
