@@ -14,6 +14,7 @@ from tinsmith.pipeline.errors import UnsupportedModel
 from tinsmith.pipeline.exporters.onnx_ops import WRITERS
 from tinsmith.pipeline.exporters.onnx_site import TO_NCHW, Site, Writer
 from tinsmith.pipeline.graph import DType, Graph, Tensor
+from tinsmith.pipeline.ops.mac import is_as_uint8
 from tinsmith.pipeline.ops.op import call_of
 
 OPSET = 20
@@ -36,6 +37,11 @@ def to_onnx_qdq(graph: Graph) -> bytes:
             f"'{wide[0]}' is int16: layers on int16 have int64 biases, which DequantizeLinear "
             "does not take; allowed: int8"
         )
+    reasons += [
+        f"{n.op} '{n.name}': it computes as TFLite's uint8 kernel does, for which ONNX has no form"
+        for n in graph.nodes
+        if is_as_uint8(call_of(graph, n))
+    ]
     if graph.state:
         reasons.append("the graph has state, which ONNX has not")
     if reasons:

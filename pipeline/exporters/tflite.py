@@ -17,6 +17,7 @@ from tinsmith.pipeline.exporters.tflite_more_ops import (
     node_states,
 )
 from tinsmith.pipeline.exporters.tflite_ops import WRITERS, Site, Writer
+from tinsmith.pipeline.exporters.tflite_uint8 import in_uint8
 from tinsmith.pipeline.graph import Graph, Node, QuantParams, StateVar
 from tinsmith.pipeline.ops import OPS, OpCall, call_of, lstm, svdf
 
@@ -27,8 +28,10 @@ def to_tflite(graph: Graph) -> bytes:
     Tensor names are kept. Explicit pads become SAME or VALID where they equal it, else a PAD before
     the node. State becomes resource variables with an initializing subgraph, but for that of an
     lstm or svdf, which becomes a variable tensor.
+    Where layers compute as TFLite's uint8 kernels do, the file is one of uint8.
     UnsupportedModel, with every reason, for what the format can't say.
     """
+    graph = in_uint8(graph)
     file = File()
     main = Subgraph("main", file)
     for name in (*graph.inputs, *(s.tensor for s in graph.state)):

@@ -8,6 +8,8 @@ from tinsmith.pipeline.errors import ModelError, UnsupportedModel
 from tinsmith.pipeline.frontends.tflite_file import FileOperator, FileSubgraph, read_file
 from tinsmith.pipeline.frontends.tflite_import import DependsOnUnsupported, Importer
 from tinsmith.pipeline.frontends.tflite_ops import OP_IMPORTERS
+from tinsmith.pipeline.frontends.tflite_uint8 import without_uint8
+from tinsmith.pipeline.frontends.tflite_uint8_rules import REMEDY, UINT8_RULES, check_uint8
 from tinsmith.pipeline.graph import Graph, rebuild
 from tinsmith.pipeline.verify import verify
 
@@ -28,8 +30,8 @@ def read_tflite(source: Path | str | bytes, name: str | None = None) -> Graph:
     with every layer and reason in one message, for a sound model with what tinsmith lacks.
     """
     file = read_file(source, name)
-    importer = Importer(file, file.subgraphs[0])
-    main = importer.sub
+    main, refused = without_uint8(file.subgraphs[0])
+    importer = Importer(file, main)
     reasons: list[str] = []
     inputs = []
     for index in main.inputs:
@@ -39,7 +41,7 @@ def read_tflite(source: Path | str | bytes, name: str | None = None) -> Graph:
             reasons.append(f"input: {e}")
             importer.broken.add(index)
     for op in _needed(main):
-        reason = _import(importer, op)
+        reason = refused.get(op.index) or _import(importer, op)
         if reason is not None:
             importer.pretend(op)
         if reason:
@@ -70,8 +72,13 @@ def _import(importer: Importer, op: FileOperator) -> str | None:
     run = OP_IMPORTERS.get(op.code)
     if run is None:
         return "the op is not supported"
+    if op.as_uint8 and op.code not in UINT8_RULES:
+        return f"in uint8 it computes otherwise than in int8; {REMEDY}"
+    before = len(importer.nodes)
     try:
         run(importer, op)
+        if op.as_uint8:
+            check_uint8(importer, op, importer.nodes[before:])
     except UnsupportedModel as e:
         return str(e)
     except DependsOnUnsupported:

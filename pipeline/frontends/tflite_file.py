@@ -76,7 +76,10 @@ class FileTensor:
 
 @dataclass(frozen=True, eq=False)
 class FileOperator:
-    """An operator. code: the builtin's name, "CUSTOM:name" or "builtin number"; -1 is no tensor."""
+    """An operator. code: the builtin's name, "CUSTOM:name" or "builtin number"; -1 is no tensor.
+
+    as_uint8: it computed in uint8 before its tensors were shifted to int8.
+    """
 
     index: int
     code: str
@@ -85,6 +88,7 @@ class FileOperator:
     outputs: tuple[int, ...]
     intermediates: tuple[int, ...]
     options: Any  # a *OptionsT of the schema, or None
+    as_uint8: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -127,6 +127,8 @@ class Importer:
     def label(self, op: FileOperator) -> str:
         """How messages name an operator: its kind, its first output, and its place in the file."""
         name = self.names[op.outputs[0]] if op.outputs else ""
+        if op.as_uint8:
+            name = name.removesuffix("_int8")  # of an output that stays uint8 in the file
         return f"{op.code} '{name}' (operator {op.index})"
 
     # What operators make

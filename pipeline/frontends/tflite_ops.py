@@ -71,14 +71,6 @@ def _mac_inputs(im: Importer, op: FileOperator) -> tuple[Tensor, Tensor, list[Te
             "float activations with int8 weights (dynamic-range quantization) have no exact "
             "meaning; quantize the whole model to int8, or keep the weights in float"
         )
-    if x.dtype is DType.UINT8 and w.dtype is DType.UINT8:
-        # The runtimes' uint8 kernels form their multipliers from a float32 product of the scales,
-        # int8 kernels from a double one: shifted by 128, some sums would round otherwise.
-        raise UnsupportedModel(
-            "uint8 activations and weights, as old converters wrote them, have no int8 form that "
-            "computes the same; convert the model again to int8, or give the float model and "
-            "--calibrate"
-        )
     return x, w, [x, w] if bias is None else [x, w, bias]
 
 
@@ -91,7 +83,8 @@ def import_conv2d(im: Importer, op: FileOperator) -> None:
     kernel = _pair(im, op, "kernel", w.shape[1], w.shape[2])
     pads = _pads(im, op, x, o.padding, kernel, stride, dilation)
     activation = activation_of(o.fusedActivationFunction)
-    im.node(op, "conv2d", inputs, Conv2dAttrs(stride, dilation, pads, activation))
+    attrs = Conv2dAttrs(stride, dilation, pads, activation, op.as_uint8)
+    im.node(op, "conv2d", inputs, attrs)
 
 
 def import_depthwise_conv2d(im: Importer, op: FileOperator) -> None:
@@ -108,9 +101,8 @@ def import_depthwise_conv2d(im: Importer, op: FileOperator) -> None:
         )
     pads = _pads(im, op, x, o.padding, kernel, stride, dilation)
     activation = activation_of(o.fusedActivationFunction)
-    im.node(
-        op, "depthwise_conv2d", inputs, DepthwiseConv2dAttrs(stride, dilation, pads, activation)
-    )
+    attrs = DepthwiseConv2dAttrs(stride, dilation, pads, activation, op.as_uint8)
+    im.node(op, "depthwise_conv2d", inputs, attrs)
 
 
 def import_fully_connected(im: Importer, op: FileOperator) -> None:
@@ -122,7 +114,7 @@ def import_fully_connected(im: Importer, op: FileOperator) -> None:
     # TFLM goes by the declared output alone, whatever keep_num_dims says.
     rank = len(im.declared(op.outputs[0]).shape) if op.outputs else 2
     keep = bool(o.keepNumDims) if rank == 2 else rank == len(x.shape)
-    im.node(op, "fully_connected", inputs, FullyConnectedAttrs(activation, keep))
+    im.node(op, "fully_connected", inputs, FullyConnectedAttrs(activation, keep, op.as_uint8))
 
 
 def import_add(im: Importer, op: FileOperator) -> None:
@@ -140,7 +132,8 @@ def _import_pool(name: str) -> OpImporter:
         stride = _pair(im, op, "stride", o.strideH, o.strideW)
         pads = _pads(im, op, x, o.padding, kernel, stride)
         activation = activation_of(o.fusedActivationFunction)
-        im.node(op, name, [x], Pool2dAttrs(kernel, stride, pads, activation))
+        up = op.as_uint8 and name == "average_pool2d"
+        im.node(op, name, [x], Pool2dAttrs(kernel, stride, pads, activation, up))
 
     return run
 

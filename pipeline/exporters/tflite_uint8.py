@@ -1,0 +1,51 @@
+"""Graphs that compute as TFLite's uint8 kernels do, back in uint8: the way of the front end undone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from tinsmith.pipeline.graph import Array, DType, Graph, QuantParams, Tensor
+from tinsmith.pipeline.ops import call_of
+from tinsmith.pipeline.ops.mac import is_as_uint8
+
+SHIFT = 128
+
+
+def in_uint8(graph: Graph) -> Graph:
+    """The graph with uint8 for int8 where a layer is `as_uint8`, as only runtimes read it.
+
+    No graph of the IR: it is for the writers of .tflite alone.
+    """
+    if not any(is_as_uint8(call_of(graph, node)) for node in graph.nodes):
+        return graph
+    state = tuple(replace(s, initial=_shifted_data(s.initial)) for s in graph.state)
+    return replace(
+        graph, tensors={name: _shifted(t) for name, t in graph.tensors.items()}, state=state
+    )
+
+
+def _shifted(t: Tensor) -> Tensor:
+    if t.dtype is DType.INT16 and t.data is not None and t.quant is not None:
+        # Weights of 9 bits: any zero point that makes bytes of them is right.
+        zero = max(0, -int(t.data.min(initial=0)))
+        stored = (t.data.astype(np.int64) + zero).astype(np.uint8)
+        quant = replace(t.quant, zero_point=(zero,))
+        return replace(t, dtype=DType.UINT8, data=stored, quant=quant)
+    if t.dtype is not DType.INT8:
+        return t
+    data = None if t.data is None else _shifted_data(t.data)
+    return replace(t, dtype=DType.UINT8, data=data, quant=_shifted_quant(t.quant))
+
+
+def _shifted_quant(quant: QuantParams | None) -> QuantParams | None:
+    if quant is None:
+        return None
+    return replace(quant, zero_point=tuple(z + SHIFT for z in quant.zero_point))
+
+
+def _shifted_data(data: Array) -> Array:
+    if data.dtype != np.int8:
+        return data
+    return np.asarray((data.astype(np.int16) + SHIFT).astype(np.uint8))
