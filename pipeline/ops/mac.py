@@ -40,7 +40,8 @@ def requant_double(call: OpCall, activation: Activation, channels: int) -> Requa
     x_scale, y_scale = call.input(0).scale, call.output.scale
     products = [x_scale * s for s in weights.quant.scale]
     if is_as_uint8(call):
-        products = [float(np.float32(p)) for p in products]
+        largest = float(np.finfo(np.float32).max)
+        products = [float(np.float32(min(p, largest))) for p in products]
     reals = [p / y_scale for p in products]
     return _requant(call, activation, channels, reals)
 
