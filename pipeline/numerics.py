@@ -97,11 +97,16 @@ def requantize(acc: ArrayLike, m: ArrayLike, shift: ArrayLike) -> Int64:
 
 def requantize_int16(acc: ArrayLike, m: ArrayLike, shift: ArrayLike) -> Int64:
     """TFLite's MultiplyByQuantizedMultiplier on int64: 16-bit multiplier, one rounding."""
+    reduced, right = reduced_multiplier(m, shift)
+    rounding = np.int64(1) << (right - 1)
+    return wrap_int32((np.asarray(acc, np.int64) * reduced + rounding) >> right)
+
+
+def reduced_multiplier(m: ArrayLike, shift: ArrayLike) -> tuple[Int64, Int64]:
+    """(16-bit multiplier, right shift) of a factor for int64 sums; ties of the shift go up."""
     m = np.asarray(m, np.int64)
     reduced = np.where(m < 0x7FFF0000, (m + (1 << 15)) >> 16, 0x7FFF)
-    total = 15 - np.asarray(shift, np.int64)
-    rounding = np.int64(1) << (total - 1)
-    return wrap_int32((np.asarray(acc, np.int64) * reduced + rounding) >> total)
+    return reduced, np.asarray(15 - np.asarray(shift, np.int64), np.int64)
 
 
 def integer_range(dtype: DType, bits: int = 8) -> tuple[int, int]:

@@ -322,3 +322,16 @@ def mirrored_multiply(channels: Channels) -> ClampedMultiply | None:
         else:
             return _clamped(np.array(rows, np.int64).reshape(-1, 7).T, half)
     return None
+
+
+def high_word(m: Int64, shift: Int64) -> Int64 | None:
+    """int32 multipliers with which requantize_int16(acc) is (acc * m + 2^31) >> 32, or None.
+
+    For int32 accumulators: the 16-bit multiplier is scaled so that the shift becomes 32, and the
+    rounding with it, which is exact. m, shift: as Multiplier has them, one a channel.
+    """
+    reduced, right = numerics.reduced_multiplier(m, shift)
+    right = np.where(reduced == 0, 32, right)  # 0 is 0 by any shift
+    if np.any(right > 32) or np.any(right < 16):
+        return None
+    return np.asarray(reduced << (32 - right), np.int64)

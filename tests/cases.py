@@ -8,6 +8,7 @@ import numpy as np
 
 from cases_elementwise import ELEMENTWISE_CASES
 from cases_int16 import INT16_CASES
+from cases_int16_mac import INT16_MAC_CASES
 from more_cases import MORE_CASES
 from support.case import Case, one_input, q
 from support.mac_cases import (
@@ -389,4 +390,7 @@ _CASES: dict[str, tuple[Case, ...]] = {
     **ELEMENTWISE_CASES,
 }
 
-CASES = {op: (*cases, *INT16_CASES.get(op, ())) for op, cases in _CASES.items()}
+CASES = {
+    op: (*cases, *INT16_CASES.get(op, ()), *INT16_MAC_CASES.get(op, ()))
+    for op, cases in _CASES.items()
+}

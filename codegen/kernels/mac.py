@@ -93,7 +93,7 @@ def window_overlap(call: OpCall, *, reads_first: bool) -> Overlap:
     input.
 
     The lowest byte that pixel (oy, ox) reads is that of its window's first row and column inside
-    the image. n counts images one after another.
+    the image. n counts images one after another; elements have the bytes of their type.
     """
     n, ih, iw, ic = call.input(0).shape
     _, oh, ow, oc = call.output.shape
@@ -102,8 +102,9 @@ def window_overlap(call: OpCall, *, reads_first: bool) -> Overlap:
     ix = np.clip(np.arange(ow) * a.stride[1] - a.pads[2], 0, iw - 1)
     image = ((iy[:, None] * iw + ix[None, :]) * ic).reshape(-1)
     low = (np.arange(n)[:, None] * (ih * iw * ic) + image[None, :]).reshape(-1)
+    low = low * call.input(0).dtype.bytes
     later = np.minimum.accumulate(low[::-1])[::-1]
-    high = (np.arange(n * oh * ow) + 1) * oc
+    high = (np.arange(n * oh * ow) + 1) * oc * call.output.dtype.bytes
     return Overlap(later.astype(np.int64), high.astype(np.int64), reads_first)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinsmith.codegen.kernels.mac import MAC_POINTERS, window_fields, window_overlap
+from tinsmith.codegen.kernels.mac import window_fields, window_overlap
 from tinsmith.codegen.program import C_TYPES, KernelPlan, Pointer
 from tinsmith.pipeline import numerics
 from tinsmith.pipeline.graph import Tensor
@@ -21,9 +21,11 @@ def pool_plan(call: OpCall) -> KernelPlan:
     fixed = {
         "clamped": (low, high) != numerics.integer_range(call.output.dtype),
         "ties_up": call.attrs.as_uint8,
+        "type": C_TYPES[call.input(0).dtype],
+        "lowest": numerics.integer_range(call.output.dtype)[0],
     }
     overlap = {0: window_overlap(call, reads_first=False)}
-    return KernelPlan(fixed, fields, MAC_POINTERS, (), 0, overlap)
+    return KernelPlan(fixed, fields, copy_pointers(call), (), 0, overlap)
 
 
 def mean_plan(call: OpCall) -> KernelPlan:
@@ -35,13 +37,14 @@ def mean_plan(call: OpCall) -> KernelPlan:
     reduced = [(d, s) for i, (d, s) in enumerate(dense_axes(x.shape)) if i in call.attrs.axes]
     fixed = {
         "kept": merge_axes(kept), "reduced": merge_axes(reduced), "right_only": m.shift <= 0,
+        "type": C_TYPES[x.dtype],
     }  # fmt: skip
     low, high = numerics.integer_range(y.dtype)
     fields = {
         "offset": -x.zero_point * count, "m": m.m, "shift": -m.shift if m.shift <= 0 else m.shift,
         "y_zero": y.zero_point, "y_min": low, "y_max": high,
     }  # fmt: skip
-    return KernelPlan(fixed, fields, MAC_POINTERS)
+    return KernelPlan(fixed, fields, copy_pointers(call))
 
 
 def dense_axes(shape: tuple[int, ...]) -> list[tuple[int, int]]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from tinsmith.codegen.kernels.elementwise import in_order
 from tinsmith.codegen.kernels.mac import MAC_POINTERS
-from tinsmith.codegen.kernels.movement import merge_axes
+from tinsmith.codegen.kernels.movement import copy_pointers, merge_axes
 from tinsmith.codegen.kernels.packing import c_comment, c_identifier
 from tinsmith.codegen.program import C_TYPES, Constant, KernelPlan, Pointer
 from tinsmith.pipeline import numerics
@@ -38,14 +38,20 @@ def sum_plan(call: OpCall) -> KernelPlan:
         "m": m.m, "shift": -m.shift if m.shift <= 0 else m.shift,
         "y_zero": call.output.zero_point, "y_min": low, "y_max": high,
     }  # fmt: skip
-    fixed = {"kept": kept, "reduced": reduced, "right_only": m.shift <= 0}
-    return KernelPlan(fixed, fields, MAC_POINTERS)
+    fixed = {
+        "kept": kept, "reduced": reduced, "right_only": m.shift <= 0,
+        "type": C_TYPES[call.input(0).dtype],
+    }  # fmt: skip
+    return KernelPlan(fixed, fields, copy_pointers(call))
 
 
 def extreme_plan(call: OpCall) -> KernelPlan:
     kept, reduced = reduction_walks(call)
-    fixed = {"kept": kept, "reduced": reduced, "better": ">" if call.op == "reduce_max" else "<"}
-    return KernelPlan(fixed, {}, MAC_POINTERS)
+    fixed = {
+        "kept": kept, "reduced": reduced, "better": ">" if call.op == "reduce_max" else "<",
+        "type": C_TYPES[call.input(0).dtype],
+    }  # fmt: skip
+    return KernelPlan(fixed, {}, copy_pointers(call))
 
 
 def _around(shape: tuple[int, ...], axis: int) -> dict[str, int]:
