@@ -1,39 +1,137 @@
-"""Which kernels may compute each node of a graph, best first for an objective."""
+"""Which kernels may compute each node of a graph, best first for an objective.
+
+- time: the fewest instructions.
+- balanced, ram: the least product of instructions and flash bytes, so that a kernel k times as fast
+  may be k times as large; one that is slower than the plain C kernel comes after it.
+- size: the fewest flash bytes of the graph as a whole.
+
+Costs are measured ones where there are any, else those of the cost model. Kernels of which nothing
+is known come last, in the order of the table KERNELS.
+"""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
 
+from tinsmith.codegen.cost import Cost, estimate
 from tinsmith.codegen.kernels import Kernel, kernels_of
 from tinsmith.pipeline.graph import Graph
-from tinsmith.pipeline.ops import call_of
+from tinsmith.pipeline.ops import OpCall, call_of
 
 # A node's name -> the kernels that can compute it, best first; none for a reshape.
 Usable = Mapping[str, Sequence[Kernel]]
+# A kernel's name -> its cost; those of which nothing is known are absent.
+Costs = Mapping[str, Cost]
+Measured = Mapping[str, Costs]  # by layer
+
+# More kernels of one op than this are not tried in every combination.
+MOST_TOGETHER = 8
 
 
 def usable_kernels(
-    graph: Graph, isa: tuple[str, ...], objective: str, choice: Mapping[str, str]
+    graph: Graph,
+    isa: tuple[str, ...],
+    objective: str,
+    choice: Mapping[str, str],
+    measured: Measured,
 ) -> Usable:
-    """What can compute each node: the best alone where the objective asks for no other.
+    """What can compute each node: the best alone for "balanced" and "time".
 
     choice: layer -> the kernel that it gets, whatever the objective, where it can compute it.
     Each `when` is asked once, since some of them prove a layer's arithmetic.
     """
-    one = objective in ("balanced", "time")
-    found = {}
+    found: dict[str, Sequence[Kernel]] = {}
+    every: dict[str, Costs] = {}
     for node in graph.nodes:
         if node.op == "reshape":
             continue
         call = call_of(graph, node)
         wanted = choice.get(node.name)
-        ranked = sorted(kernels_of(node.op, isa), key=lambda k: k.name != wanted)
-        kernels = (
+        kernels = [
             k
-            for k in ranked
-            if (objective == "time" or not k.costly or k.name == wanted) and k.when(call)
-        )
-        only = one or node.name in choice
-        found[node.name] = tuple(itertools.islice(kernels, 1) if only else kernels)
+            for k in kernels_of(node.op, isa)
+            if objective == "time" or not k.costly or k.name == wanted
+        ]
+        costs = measured.get(node.name) or estimates(kernels, call, isa)
+        ranked = _ranked(kernels, costs, objective)
+        ranked.sort(key=lambda k: k.name != wanted)
+        fitting = (k for k in ranked if k.when(call))
+        only = objective in ("balanced", "time") or wanted is not None
+        found[node.name] = tuple(itertools.islice(fitting, 1) if only else fitting)
+        every[node.name] = costs
+    return _smallest(graph, found, every) if objective == "size" else found
+
+
+def estimates(kernels: Sequence[Kernel], call: OpCall, isa: Sequence[str]) -> Costs:
+    if len(kernels) < 2:
+        return {}
+    found = {k.name: estimate(k.name, call, isa) for k in kernels}
+    return {name: cost for name, cost in found.items() if cost is not None}
+
+
+def _ranked(kernels: Sequence[Kernel], costs: Costs, objective: str) -> list[Kernel]:
+    plain = [costs[k.name].instructions for k in kernels if k.isa == "c" and k.name in costs]
+
+    def key(kernel: Kernel) -> tuple[bool, float]:
+        cost = costs[kernel.name]
+        if objective == "time":
+            return False, cost.instructions
+        slower = kernel.isa != "c" and cost.instructions > min(plain, default=cost.instructions)
+        return slower, cost.instructions * cost.flash_bytes
+
+    known = [k for k in kernels if k.name in costs]
+    return sorted(known, key=key) + [k for k in kernels if k.name not in costs]
+
+
+def _smallest(graph: Graph, usable: Usable, costs: Mapping[str, Costs]) -> Usable:
+    """The kernels whose arrays and functions together take the least flash come first.
+
+    Layers of one op share a kernel's functions, whose bytes count once.
+    """
+    by_op: dict[str, list[tuple[str, dict[str, int]]]] = {}
+    for node in graph.nodes:
+        if len(usable.get(node.name, ())) > 1:
+            arrays = {k.name: _array_bytes(k, call_of(graph, node)) for k in usable[node.name]}
+            by_op.setdefault(node.op, []).append((node.name, arrays))
+    found = dict(usable)
+    for layers in by_op.values():
+        taken = _cheapest_set(layers, costs)
+        for name, arrays in layers:
+            first = [k for k in usable[name] if k.name in taken]
+            rest = [k for k in usable[name] if k.name not in taken]
+            found[name] = [k for part in (first, rest) for k in _by_arrays(part, arrays)]
     return found
+
+
+def _by_arrays(kernels: Sequence[Kernel], arrays: Mapping[str, int]) -> list[Kernel]:
+    return sorted(kernels, key=lambda k: arrays[k.name])
+
+
+def _array_bytes(kernel: Kernel, call: OpCall) -> int:
+    return sum(c.nbytes for c in kernel.plan(call).constants)
+
+
+def _cheapest_set(
+    layers: Sequence[tuple[str, Mapping[str, int]]], costs: Mapping[str, Costs]
+) -> frozenset[str]:
+    """The kernels of one op with which its layers take the fewest bytes."""
+    names = sorted({k for _, arrays in layers for k in arrays})[:MOST_TOGETHER]
+    code = {
+        k: max((costs[layer][k].code_bytes for layer, _ in layers if k in costs[layer]), default=0)
+        for k in names
+    }
+    best: tuple[float, frozenset[str]] | None = None
+    for size in range(1, len(names) + 1):
+        for some in itertools.combinations(names, size):
+            total = sum(code[k] for k in some)
+            for _, arrays in layers:
+                fitting = [arrays[k] for k in some if k in arrays]
+                if not fitting:
+                    break
+                total += min(fitting)
+            else:
+                if best is None or total < best[0]:
+                    best = (total, frozenset(some))
+    assert best is not None
+    return best[1]

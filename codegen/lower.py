@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tinsmith.codegen.calls import Choice, Kernels, network_of
-from tinsmith.codegen.choice import Usable, usable_kernels
+from tinsmith.codegen.choice import Measured, Usable, usable_kernels
 from tinsmith.codegen.layout import lay_out
 from tinsmith.codegen.least_ram import least_ram
 from tinsmith.codegen.program import Program, StateView, aliases
@@ -27,16 +27,17 @@ OBJECTIVES = ("balanced", "time", "size", "ram")
 class LowerOptions:
     """What to prefer where kernels differ.
 
-    objective: one of OBJECTIVES. "time" takes the fastest kernel; "balanced" as well, but for those
-    that take much flash; "size" the one with the fewest bytes of constants; "ram" the fastest with
-    which the arena is smallest.
+    objective: one of OBJECTIVES: choice.py says what each prefers; "ram" takes the fastest kernels
+    with which the arena is smallest.
     preserve_inputs: inputs are not overwritten during a run.
     choice: layer -> name of the kernel that it gets, whatever the objective prefers.
+    measured: layer -> kernel -> what it costs there, which counts before the cost model.
     """
 
     objective: str = "balanced"
     preserve_inputs: bool = False
     choice: Mapping[str, str] = field(default_factory=dict)
+    measured: Measured = field(default_factory=dict)
 
 
 def lower(
@@ -45,10 +46,10 @@ def lower(
     """The program of a quantized graph. UnsupportedModel lists all that has no kernel."""
     options = options or LowerOptions()
     alias = aliases(graph)
-    usable = usable_kernels(graph, tuple(isa), options.objective, options.choice)
+    usable = usable_kernels(graph, tuple(isa), options.objective, options.choice, options.measured)
     _check_lowerable(graph, usable, alias)
     net = network_of(graph, alias, preserve_inputs=options.preserve_inputs)
-    kernels = _first_kernels(graph, usable, options)
+    kernels = _choices(graph, usable)
     layout = lay_out(net, kernels)
     if options.objective == "ram":
         layout = least_ram(net, kernels, layout)
@@ -96,22 +97,12 @@ def _check_lowerable(graph: Graph, usable: Usable, alias: Mapping[str, str]) -> 
         )
 
 
-def _first_kernels(graph: Graph, usable: Usable, options: LowerOptions) -> Kernels:
-    """What each node may become: the fastest alone, or all where the objective is another.
-
-    "size" puts those with the fewest bytes of constants first.
-    """
+def _choices(graph: Graph, usable: Usable) -> Kernels:
+    """The kernels of each node with their plans, best first."""
     found: dict[str, Sequence[Choice]] = {}
     for node in graph.nodes:
         if node.op == "reshape":
             continue
         call = call_of(graph, node)
-        choices = [Choice(node, k, k.plan(call)) for k in usable[node.name]]
-        if options.objective == "size":
-            choices.sort(key=_constant_bytes)
-        found[node.name] = choices
+        found[node.name] = [Choice(node, k, k.plan(call)) for k in usable[node.name]]
     return found
-
-
-def _constant_bytes(choice: Choice) -> int:
-    return sum(c.nbytes for c in choice.plan.constants)
