@@ -35,6 +35,7 @@ HELPERS = (
     "sigmoid_q15",
     "tanh_q15",
     "sigmoid_scaled",
+    "scale_sum",
     "interpolated",
     "shift_saturated",
     "inverse_root",

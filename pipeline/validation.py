@@ -21,7 +21,7 @@ from tinsmith.pipeline.deployment import (
 from tinsmith.pipeline.errors import ToolFailed
 from tinsmith.pipeline.exporters.tflite import to_tflite
 from tinsmith.pipeline.graph import Array, Graph
-from tinsmith.pipeline.ops import OPS, Oracle
+from tinsmith.pipeline.ops import OPS, Oracle, call_of
 from tinsmith.pipeline.oracles import absent_oracles, installed_oracles
 from tinsmith.targets.emulators import open_runner
 from tinsmith.targets.target import Target
@@ -173,10 +173,12 @@ def _not_an_oracle(graph: Graph, name: str) -> str:
     """Why a runtime does not define this model: it computes one of its ops otherwise."""
     for node in graph.nodes:
         op = OPS[node.op]
-        if op.oracle is Oracle.OWN:
+        call = call_of(graph, node)
+        definer = op.definer(call)
+        if definer is Oracle.OWN:
             return f"{node.op} '{node.name}' is tinsmith's own definition"
-        if any(name in other.value for other in op.disagree):
-            return f"{node.op} '{node.name}' is defined by {op.oracle.value}"
+        if not any(name in o.value and op.is_computed_by(call, o) for o in Oracle):
+            return f"{node.op} '{node.name}' is defined by {definer.value}"
     return ""
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from support.case import Case, one_input, q
+from support.more_growers import lstm_node
 from support.nets import Net
 from tinsmith.pipeline.graph import NO_ATTRS, Activation, Array, DType, Graph, QuantParams
 from tinsmith.pipeline.ops.add import AddAttrs
@@ -15,6 +16,7 @@ from tinsmith.pipeline.ops.cast import CastAttrs
 from tinsmith.pipeline.ops.concatenation import ConcatenationAttrs
 from tinsmith.pipeline.ops.gather import GatherAttrs
 from tinsmith.pipeline.ops.leaky_relu import LeakyReluAttrs
+from tinsmith.pipeline.ops.lstm import LstmAttrs
 from tinsmith.pipeline.ops.mul import MulAttrs
 from tinsmith.pipeline.ops.pad import PadAttrs
 from tinsmith.pipeline.ops.reshape import ReshapeAttrs
@@ -244,6 +246,26 @@ def _resizes(op: str) -> tuple[Case, ...]:
     )
 
 
+def _lstm(
+    name: str,
+    shape: tuple[int, int, int],
+    units: int,
+    time_major: bool = False,
+    clip: float = 0.0,
+    scale: float = 0.0001,
+    hidden: QuantParams | None = None,
+    few_values: bool = False,
+    **k: Any,
+) -> Case:
+    def build(rng: np.random.Generator) -> Graph:
+        net = Net(name, rng)
+        x = net.input(shape, scale, 0, INT16)
+        attrs = LstmAttrs(time_major, clip)
+        return net.graph([lstm_node(net, x, units, attrs, hidden or q(1 / 32768), **k)])
+
+    return Case(f"int16_{name}", build, few_values)
+
+
 INT16_CASES: dict[str, tuple[Case, ...]] = {
     "add": _arithmetic("add", AddAttrs),
     "sub": _arithmetic("sub", AddAttrs),
@@ -344,6 +366,23 @@ INT16_CASES: dict[str, tuple[Case, ...]] = {
         _gather("rows", (7, 5), [3, 0, 6, 6], 0),
         _gather("channels", (1, 3, 4, 9), [8, 1, 2], 3),
         _gather("middle", (1, 6, 4, 3), [[0, 5], [2, 2]], 1),
+    ),
+    "lstm": (
+        _lstm("small", (1, 5, 7), 9),
+        _lstm("one_step", (1, 1, 13), 11),
+        _lstm("one_unit", (1, 9, 5), 1),
+        _lstm("stateless", (1, 5, 7), 9, stateful=False),
+        _lstm("time_major", (5, 1, 7), 9, time_major=True),
+        _lstm("batch", (3, 5, 7), 6),
+        _lstm("batch_time_major", (5, 3, 7), 6, time_major=True),
+        _lstm("primes", (1, 11, 13), 17),
+        _lstm("clipped", (1, 9, 7), 9, clip=0.4),
+        _lstm("coarse_cell", (1, 9, 7), 9, cell_power=-9),
+        _lstm("fine_cell", (1, 9, 7), 9, cell_power=-15),
+        _lstm("saturating", (1, 9, 7), 9, spread=30.0),
+        _lstm("fine_hidden", (1, 9, 7), 9, hidden=q(1 / 90000)),
+        _lstm("coarse_hidden", (1, 9, 7), 9, hidden=q(1 / 5000)),
+        _lstm("many_inputs", (1, 3, 300), 5, scale=0.00005),
     ),
     "resize_nearest": _resizes("resize_nearest"),
     "resize_bilinear": _resizes("resize_bilinear"),

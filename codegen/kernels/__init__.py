@@ -35,7 +35,7 @@ KERNELS: tuple[Kernel, ...] = (
         "conv2d_winograd", "conv2d", "dsp", "conv2d_winograd",
         dsp_winograd.winograd_plan, dsp_winograd.winograd_when, costly=True,
     ),
-    Kernel("conv2d_dsp", "conv2d", "dsp", "conv2d_dsp", dsp.conv2d_plan, dsp.conv2d_when),
+    Kernel("conv2d_dsp", "conv2d", "dsp", "conv2d_dsp", dsp.conv2d_plan, dsp.any_conv2d_when),
     Kernel("conv2d_pairs", "conv2d", "m3", "conv2d_pairs", pairs.conv2d_pairs_plan, dsp.conv2d_when),
     Kernel("conv2d_octets", "conv2d", "m0", "conv2d_pairs", pairs.conv2d_octets_plan, pairs.octets_when),
     Kernel("depthwise_line_m3", "depthwise_conv2d", "m3", "depthwise_line", line.line_plan, line.line_when),
@@ -120,7 +120,7 @@ KERNELS: tuple[Kernel, ...] = (
     Kernel("squared_difference_c", "squared_difference", "c", "squared_difference_c", lookup.squared_difference_plan, is_int8_or_int16),
     Kernel("l2_normalization_c", "l2_normalization", "c", "l2_normalization_c", rows.l2_normalization_plan),
     Kernel("log_softmax_c", "log_softmax", "c", "log_softmax_c", rows.log_softmax_plan),
-    Kernel("lstm_c", "lstm", "c", "lstm_c", recurrent.lstm_plan),
+    Kernel("lstm_c", "lstm", "c", "lstm_c", recurrent.lstm_plan, is_int8_or_int16),
     Kernel("svdf_c", "svdf", "c", "svdf_c", recurrent.svdf_plan),
     *(
         Kernel(f"{op}_table", op, "c", "table", elementwise.table_plan)

@@ -9,22 +9,18 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from tinsmith.pipeline.exporters.tflite_file import ACTIVATIONS
-from tinsmith.pipeline.graph import Activation, DType
+from tinsmith.pipeline.graph import Activation
 from tinsmith.pipeline.ops import mul
 
 if TYPE_CHECKING:
     from tinsmith.pipeline.exporters.tflite_ops import Site, Writer
 
 
-def _by_type(site: Site, int8: int, int16: int, other: int = 1) -> int:
-    return {DType.INT8: int8, DType.INT16: int16}.get(site.call.input(0).dtype, other)
-
-
 def write_concatenation(site: Site) -> None:
     options = schema.ConcatenationOptionsT(
         axis=site.call.attrs.axis, fusedActivationFunction=ACTIVATIONS[Activation.NONE]
     )
-    version = _by_type(site, 2, 3)
+    version = site.version(1, 2, 3)
     site.sub.operator("CONCATENATION", version, options, site.inputs, site.outputs)
 
 
@@ -35,14 +31,14 @@ def write_split(site: Site) -> None:
     if len(set(a.sizes)) == 1:
         axis = site.sub.constant(f"{name}/axis", np.asarray(a.axis, np.int32))
         options = schema.SplitOptionsT(numSplits=len(a.sizes))
-        version = _by_type(site, 2, 4)
+        version = site.version(1, 2, 4)
         site.sub.operator("SPLIT", version, options, (axis, site.inputs[0]), site.outputs)
         return
     sizes = site.sub.constant(f"{name}/sizes", np.asarray(a.sizes, np.int32))
     axis = site.sub.constant(f"{name}/axis", np.asarray([a.axis], np.int32))
     inputs = (site.inputs[0], sizes, axis)
     split_v = schema.SplitVOptionsT(numSplits=len(a.sizes))
-    site.sub.operator("SPLIT_V", _by_type(site, 2, 1), split_v, inputs, site.outputs)
+    site.sub.operator("SPLIT_V", site.version(1, 2, 1), split_v, inputs, site.outputs)
 
 
 def write_slice(site: Site) -> None:
@@ -52,7 +48,7 @@ def write_slice(site: Site) -> None:
     rank = len(a.begin)
     if set(a.steps) == {1}:
         size = site.sub.constant(f"{name}/size", np.asarray(a.size, np.int32))
-        version = 5 if rank > 4 else _by_type(site, 2, 4)
+        version = 5 if rank > 4 else site.version(1, 2, 4)
         inputs = (site.inputs[0], begin, size)
         site.sub.operator("SLICE", version, schema.SliceOptionsT(), inputs, site.outputs)
         return
@@ -64,7 +60,7 @@ def write_slice(site: Site) -> None:
             ends[-1], mask = 0, mask | (1 << i)
     end = site.sub.constant(f"{name}/end", np.asarray(ends, np.int32))
     stride = site.sub.constant(f"{name}/stride", np.asarray(a.steps, np.int32))
-    version = 4 if rank > 4 else _by_type(site, 2, 1)
+    version = 4 if rank > 4 else site.version(1, 2, 1)
     options = schema.StridedSliceOptionsT(endMask=mask)
     strided = (site.inputs[0], begin, end, stride)
     site.sub.operator("STRIDED_SLICE", version, options, strided, site.outputs)
@@ -74,28 +70,30 @@ def write_sub(site: Site) -> None:
     options = schema.SubOptionsT(
         fusedActivationFunction=ACTIVATIONS[site.call.attrs.activation], potScaleInt16=False
     )
-    site.sub.operator("SUB", 2 if site.is_int8 else 1, options, site.inputs, site.outputs)
+    site.sub.operator("SUB", site.version(1, 2, 5), options, site.inputs, site.outputs)
 
 
 def write_mul(site: Site) -> None:
     options = schema.MulOptionsT(fusedActivationFunction=ACTIVATIONS[site.call.attrs.activation])
-    version = 1
-    if site.is_int8:
-        version = 3 if mul.constants(site.call).output.real >= 1.0 else 2
+    version = site.version(1, 2, 4)
+    if site.is_int8 and mul.constants(site.call).output.real >= 1.0:
+        version = 3
     site.sub.operator("MUL", version, options, site.inputs, site.outputs)
 
 
 def write_leaky_relu(site: Site) -> None:
     options = schema.LeakyReluOptionsT(alpha=site.call.attrs.alpha)
-    version = 2 if site.is_int8 else 1
+    version = site.version(1, 2, 2)
     site.sub.operator("LEAKY_RELU", version, options, site.inputs, site.outputs)
 
 
-def _plain(code: str, int8_version: int, options: type[Any] | None = None) -> Writer:
+def _plain(
+    code: str, int8_version: int, options: type[Any] | None = None, int16_version: int = 1
+) -> Writer:
     """An op without attributes."""
 
     def write(site: Site) -> None:
-        version = int8_version if site.is_int8 else 1
+        version = site.version(1, int8_version, int16_version)
         made = None if options is None else options()
         site.sub.operator(code, version, made, site.inputs, site.outputs)
 
@@ -114,7 +112,7 @@ ELEMENTWISE_WRITERS: Mapping[str, Writer] = {
     "relu_0_to_1": _plain("RELU_0_TO_1", 1),
     "leaky_relu": write_leaky_relu,
     "prelu": _plain("PRELU", 1),
-    "logistic": _plain("LOGISTIC", 2),
-    "tanh": _plain("TANH", 2),
+    "logistic": _plain("LOGISTIC", 2, None, 3),
+    "tanh": _plain("TANH", 2, None, 3),
     "hard_swish": _plain("HARD_SWISH", 1, schema.HardSwishOptionsT),
 }

@@ -21,7 +21,7 @@ def _plain(code: str, options: str | None, int8_version: int = 2) -> Writer:
 
     def write(site: Site) -> None:
         made = None if options is None else getattr(schema, options)()
-        version = int8_version if site.is_int8 else 1
+        version = site.version(1, int8_version, int8_version)
         site.sub.operator(code, version, made, site.inputs, site.outputs)
 
     return write
@@ -93,7 +93,7 @@ def _resize(code: str, options: str) -> Writer:
         made = getattr(schema, options)(
             alignCorners=a.align_corners, halfPixelCenters=a.half_pixel_centers
         )
-        version = 3 if a.align_corners or a.half_pixel_centers else (2 if site.is_int8 else 1)
+        version = 3 if a.align_corners or a.half_pixel_centers else site.version(1, 2, 4)
         site.sub.operator(code, version, made, (site.inputs[0], size), site.outputs)
 
     return write
@@ -110,7 +110,7 @@ def _blocks(code: str, options: str) -> Writer:
 
 def write_gather(site: Site) -> None:
     options = schema.GatherOptionsT(axis=site.call.attrs.axis, batchDims=0)
-    site.sub.operator("GATHER", 2 if site.is_int8 else 1, options, site.inputs, site.outputs)
+    site.sub.operator("GATHER", site.version(1, 2, 4), options, site.inputs, site.outputs)
 
 
 def write_batch_matmul(site: Site) -> None:
@@ -235,9 +235,9 @@ def write_lstm(site: Site) -> None:
     state = (_state_input(site, lstm.HIDDEN), _state_input(site, lstm.CELL))
     # No peepholes after the weights, no projection before the state, no layer norm behind it.
     inputs = (*ins[:9], *(-1,) * 3, *ins[9:13], *(-1,) * 2, *state, *(-1,) * 4)
-    version = 3 if site.is_int8 else 1
+    version = site.version(1, 3, 3)
     code = "UNIDIRECTIONAL_SEQUENCE_LSTM"
-    hints = _intermediates(site) if site.is_int8 else ()
+    hints = _intermediates(site) if site.call.output.dtype.is_integer else ()
     site.sub.operator(code, version, options, inputs, site.outputs[:1], hints)
     if site.outputs[1] >= 0:
         _write_last_step(site)
@@ -254,7 +254,7 @@ def _write_last_step(site: Site) -> None:
     constants = [
         sub.constant(f"{hidden.name}/{k}", v) for k, v in (("begin", begin), ("size", size))
     ]
-    version = 2 if site.is_int8 else 1
+    version = site.version(1, 2, 4)
     inputs = (site.outputs[0], *constants)
     sub.operator("SLICE", version, schema.SliceOptionsT(), inputs, (last,))
     shape = np.asarray(hidden.shape, np.int32)

@@ -139,7 +139,7 @@ def write_add(site: Site) -> None:
     options = schema.AddOptionsT(
         fusedActivationFunction=ACTIVATIONS[site.call.attrs.activation], potScaleInt16=False
     )
-    site.sub.operator("ADD", 2 if site.is_int8 else 1, options, site.inputs, site.outputs)
+    site.sub.operator("ADD", site.version(1, 2, 3), options, site.inputs, site.outputs)
 
 
 def _pool_options(site: Site, padding: int) -> Any:
@@ -194,9 +194,7 @@ def write_pad(site: Site) -> None:
     a, x = site.call.attrs, site.call.input(0)
     name = site.call.name
     pads = site.sub.constant(f"{name}/pads", np.asarray(a.pads, np.int32).reshape(-1, 2))
-    version = 2 if site.is_int8 else 1
-    if len(a.pads) > 4:
-        version = 3
+    version = 3 if len(a.pads) > 4 else site.version(1, 2, 3)
     if a.value == 0.0:
         options = schema.PadOptionsT()
         site.sub.operator("PAD", version, options, (site.inputs[0], pads), site.outputs)
@@ -221,22 +219,22 @@ def write_reshape(site: Site) -> None:
 def write_transpose(site: Site) -> None:
     perm = np.asarray(site.call.attrs.perm, np.int32)
     index = site.sub.constant(f"{site.call.name}/perm", perm)
-    version = 4 if len(perm) > 4 else (2 if site.is_int8 else 1)
+    version = 4 if len(perm) > 4 else site.version(1, 2, 5)
     options = schema.TransposeOptionsT()
     site.sub.operator("TRANSPOSE", version, options, (site.inputs[0], index), site.outputs)
 
 
 def write_relu(site: Site) -> None:
-    site.sub.operator("RELU", 2 if site.is_int8 else 1, None, site.inputs, site.outputs)
+    site.sub.operator("RELU", site.version(1, 2, 3), None, site.inputs, site.outputs)
 
 
 def write_relu6(site: Site) -> None:
-    site.sub.operator("RELU6", 2 if site.is_int8 else 1, None, site.inputs, site.outputs)
+    site.sub.operator("RELU6", site.version(1, 2, 3), None, site.inputs, site.outputs)
 
 
 def write_softmax(site: Site) -> None:
     options = schema.SoftmaxOptionsT(beta=site.call.attrs.beta)
-    site.sub.operator("SOFTMAX", 2 if site.is_int8 else 1, options, site.inputs, site.outputs)
+    site.sub.operator("SOFTMAX", site.version(1, 2, 3), options, site.inputs, site.outputs)
 
 
 def write_quantize(site: Site) -> None:
@@ -245,7 +243,7 @@ def write_quantize(site: Site) -> None:
 
 
 def write_dequantize(site: Site) -> None:
-    version = {DType.INT16: 3, DType.INT8: 2}.get(site.call.input(0).dtype, 1)
+    version = site.version(1, 2, 3)
     options = schema.DequantizeOptionsT()
     site.sub.operator("DEQUANTIZE", version, options, site.inputs, site.outputs)
 

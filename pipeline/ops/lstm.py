@@ -1,4 +1,4 @@
-"""LSTM: a whole sequence through a long short-term memory layer; int8 with an int16 cell state.
+"""LSTM: a whole sequence through a long short-term memory layer; int8 or int16, its cell int16.
 
 The hidden and cell state come in as inputs 13 and 14 and go out as outputs 1 and 2: a state of the
 graph, or constants where every sequence starts afresh.
@@ -17,7 +17,7 @@ from tinsmith.pipeline.errors import ModelError
 from tinsmith.pipeline.graph import Array, DType
 from tinsmith.pipeline.numerics import Int64, Multiplier
 from tinsmith.pipeline.ops.gate_functions import sigmoid_q15, tanh_q15, tanh_scaling
-from tinsmith.pipeline.ops.op import OpCall, OpDef, Oracle, TensorSpec, Values
+from tinsmith.pipeline.ops.op import OpCall, OpDef, Oracle, TensorSpec, Values, asymmetric
 
 GATES = ("input", "forget", "cell", "output")
 INPUT_WEIGHTS = range(1, 5)  # [units, inputs] each, in the order of GATES
@@ -164,11 +164,16 @@ def _to_gate(value_scale: float, weight_scale: float) -> Multiplier:
 def _product(
     values: Array, zero_point: int, weights: Array, bias: Array | None, m: Multiplier
 ) -> Int64:
-    """Rows times weights, requantized to int16: the integer part of a gate."""
+    """Rows times weights, requantized to int16: the integer part of a gate.
+
+    int8 by an int32 sum; int16 by an int64 one, and the 16-bit multiplier.
+    """
     acc = (values.astype(np.float64) - zero_point) @ weights.astype(np.float64).T
     total = acc.astype(np.int64)
     if bias is not None:
         total = total + bias.astype(np.int64)
+    if values.dtype == np.int16:
+        return _int16(numerics.requantize_int16(total, m.m, m.shift))
     return _int16(numerics.requantize(numerics.wrap_int32(total), m.m, m.shift))
 
 
@@ -185,6 +190,7 @@ def run_int(call: OpCall, values: Values) -> tuple[Array, ...]:
     x, h, cell = (_given(values, range(i, i + 1))[0] for i in (0, HIDDEN, CELL))
     weights, recurrent = _given(values, INPUT_WEIGHTS), _given(values, RECURRENT_WEIGHTS)
     biases = _given(values, BIASES)
+    low, high = numerics.integer_range(call.output.dtype)
     c = cell.astype(np.int64)
     rows = []
     for row in _by_time(call, x):
@@ -204,7 +210,7 @@ def run_int(call: OpCall, values: Values) -> tuple[Array, ...]:
             _scaled(tanh_q15(c, tanh_scaling(k.cell_scale_power)) * o, k.output)
             + k.hidden_zero_point
         )
-        h = np.clip(out, -128, 127).astype(np.int8)
+        h = np.clip(out, low, high).astype(call.output.dtype.numpy)
         rows.append(h)
     y = np.ascontiguousarray(_by_time(call, np.stack(rows)))
     return y, np.ascontiguousarray(h), c.astype(np.int16)
@@ -225,19 +231,22 @@ def accepts(call: OpCall) -> tuple[str, ...]:
         reasons.append("weights or biases are computed; allowed: constants")
     if kinds == (DType.FLOAT32,) * 4:
         return tuple(reasons)
-    if kinds != (DType.INT8, DType.INT8, DType.INT16, DType.INT8):
+    if kinds not in ((DType.INT8, DType.INT8, DType.INT16, DType.INT8), (DType.INT16,) * 4):
         names = "/".join(k.value for k in kinds)
         reasons.append(
-            f"input/hidden/cell/output are {names}; allowed: int8/int8/int16/int8 or all float32"
+            f"input/hidden/cell/output are {names}; "
+            "allowed: int8/int8/int16/int8, all int16, or all float32"
         )
         return tuple(reasons)
+    reasons += asymmetric(x, h, *call.outputs[:2])
+    wide = DType.INT64 if x.dtype is DType.INT16 else DType.INT32
     for t in weights:
         if t.dtype is not DType.INT8 or t.quant is None or len(t.quant.scale) != 1:
             reasons.append(f"'{t.name}' is not int8 with one scale; allowed: int8, per tensor")
         elif t.zero_point != 0:
             reasons.append(f"'{t.name}' has the zero point {t.zero_point}; allowed: 0")
-    reasons += [f"'{t.name}' is {t.dtype.value}; allowed: int32" for t in biases
-                if t.dtype is not DType.INT32]  # fmt: skip
+    reasons += [f"'{t.name}' is {t.dtype.value}; allowed: {wide.value}" for t in biases
+                if t.dtype is not wide]  # fmt: skip
     return (*reasons, *_state_reasons(call))
 
 
@@ -268,4 +277,5 @@ LSTM = OpDef(
     macs=macs,
     accepts=accepts,
     disagree=(Oracle.REF,),  # it rounds otherwise: off by 1 here and there
+    int16=Oracle.TFLM,
 )

@@ -111,6 +111,18 @@ class OpDef:
         """The fixed (scale, zero point) of an output of a type; None where it is free."""
         return self.fixed_quant_int16 if dtype is DType.INT16 else self.fixed_quant
 
+    def definer(self, call: OpCall) -> Oracle:
+        """Who defines the integer arithmetic of a call, which for int16 may be another runtime."""
+        wide = DType.INT16 in (call.input(0).dtype, call.output.dtype)
+        return self.int16 if wide and self.int16 is not None else self.oracle
+
+    def is_computed_by(self, call: OpCall, oracle: Oracle) -> bool:
+        """Whether a runtime gives a call's bytes; of int16 only what defines it is sure to."""
+        if self.definer(call) is Oracle.OWN or oracle in self.disagree:
+            return False
+        wide = DType.INT16 in (call.input(0).dtype, call.output.dtype)
+        return not wide or oracle is self.definer(call)
+
 
 INT8_OR_FLOAT = (DType.INT8, DType.FLOAT32)
 INT8_INT16_OR_FLOAT = (DType.INT8, DType.INT16, DType.FLOAT32)

@@ -19,8 +19,8 @@ from support.random_network import GROWERS, random_network
 from tinsmith.pipeline import interpreter
 from tinsmith.pipeline.errors import TinsmithError
 from tinsmith.pipeline.exporters.tflite import to_tflite
-from tinsmith.pipeline.graph import Graph
-from tinsmith.pipeline.ops import OPS, Oracle
+from tinsmith.pipeline.graph import Graph, Node
+from tinsmith.pipeline.ops import OPS, Oracle, call_of
 from tinsmith.pipeline.oracles import installed_oracles
 
 NETWORKS = 500
@@ -32,19 +32,16 @@ ORACLE_NAMES = {Oracle.TFLM: "tflite-micro", Oracle.REF: "tflite-runtime"}
 def defining_oracle(graph: Graph) -> str | None:
     """The oracle that defines every op of a network, if one does: tflite-micro before the other."""
     for oracle, name in ORACLE_NAMES.items():
-        ops = [OPS[node.op] for node in graph.nodes]
-        if all(op.oracle is oracle or _agrees(op.name, oracle) for op in ops):
+        if all(_agrees(graph, node, oracle) for node in graph.nodes):
             return name
     return None
 
 
-def _agrees(op: str, oracle: Oracle) -> bool:
+def _agrees(graph: Graph, node: Node, oracle: Oracle) -> bool:
     """Ops that move, select or clamp values are the same everywhere."""
-    return (
-        OPS[op].oracle is not Oracle.OWN
-        and oracle not in OPS[op].disagree
-        and (OPS[op].scale_rule.name in ("SAME", "ALL_SAME"))
-    )
+    op, call = OPS[node.op], call_of(graph, node)
+    moves = op.scale_rule.name in ("SAME", "ALL_SAME")
+    return op.definer(call) is oracle or (moves and op.is_computed_by(call, oracle))
 
 
 def test_the_defining_oracle_agrees_on_every_output(capsys: pytest.CaptureFixture[str]) -> None:

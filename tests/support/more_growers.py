@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from support.nets import Net
-from tinsmith.pipeline.graph import NO_ATTRS, QuantParams
+from tinsmith.pipeline.graph import NO_ATTRS, DType, QuantParams
+from tinsmith.pipeline.numerics import integer_range
 from tinsmith.pipeline.ops import OPS, OpCall, window
 from tinsmith.pipeline.ops.batch_matmul import BatchMatmulAttrs
 from tinsmith.pipeline.ops.blocks import BlockAttrs
@@ -28,6 +29,19 @@ def _pick(net: Net, choices: Sequence[int]) -> int:
 
 def _saturate(net: Net) -> float:
     return float(net.rng.choice([0.0, 0.0, 0.02, 0.2]))
+
+
+def random_operand(
+    net: Net, shape: tuple[int, ...], x: str, quant: QuantParams | None = None
+) -> str:
+    """A random constant of x's type; by default with a scale of its own."""
+    dtype = net.tensor(x).dtype
+    low, high = integer_range(dtype)
+    data = net.rng.integers(low, high + 1, shape).astype(dtype.numpy)
+    scale = net.tensor(x).scale * float(net.rng.uniform(0.2, 2.0))
+    zero_point = _pick(net, range(-20, 21))
+    own = QuantParams.per_tensor(scale, 0 if dtype is DType.INT16 else zero_point)
+    return net.builder.constant("k", data, quant or own)
 
 
 def _largest(net: Net, x: str) -> float:
@@ -82,11 +96,7 @@ def grow_gather(net: Net, x: str) -> str | None:
 def grow_squared_difference(net: Net, x: str) -> str | None:
     shape = net.shape(x)
     kind = shape if net.rng.random() < 0.5 or len(shape) > 4 else shape[-1:]
-    data = net.rng.integers(-128, 128, kind).astype(np.int8)
-    scale = net.tensor(x).scale * float(net.rng.uniform(0.2, 2.0))
-    other = net.builder.constant(
-        "k", data, QuantParams.per_tensor(scale, _pick(net, range(-20, 21)))
-    )
+    other = random_operand(net, kind, x)
     return net.node("squared_difference", [x, other], saturate=_saturate(net))
 
 
@@ -147,7 +157,9 @@ def grow_lstm(net: Net, x: str) -> str | None:
     if len(shape) != 3 or shape[0] != 1 or shape[1] > 24:
         return None
     units = _pick(net, (2, 3, 5, 8))
-    return lstm_node(net, x, units, LstmAttrs(), QuantParams.per_tensor(1 / 128, 3))
+    wide = net.tensor(x).dtype is DType.INT16
+    hidden = QuantParams.per_tensor(1 / 32768) if wide else QuantParams.per_tensor(1 / 128, 3)
+    return lstm_node(net, x, units, LstmAttrs(), hidden)
 
 
 def lstm_node(
@@ -162,11 +174,12 @@ def lstm_node(
     spread: float = 1.5,
     tie_power: int | None = None,
 ) -> str:
-    """Adds an lstm with random weights and its state, float or int8 as x is; its output's name.
+    """Adds an lstm with random weights and its state, of x's type; its output's name.
 
     tie_power: weights times inputs count in 2^tie_power, so that many sums are ties.
     """
     shape, quantized = net.shape(x), net.tensor(x).quant is not None
+    wide = net.tensor(x).dtype is DType.INT16
     batch, inputs = shape[1 if attrs.time_major else 0], shape[2]
     rng, b = net.rng, net.builder
     cell = QuantParams.per_tensor(2.0**cell_power)
@@ -188,11 +201,11 @@ def lstm_node(
     for g, (_, scale) in enumerate(first):
         real = rng.normal(0, 0.5, units)
         unit = units_of[0] * scale
-        kind = np.int32 if quantized else np.float32
+        kind = (np.int64 if wide else np.int32) if quantized else np.float32
         stored = np.round(real / unit) if quantized else real
         biases.append(b.constant(f"b{g}", stored.astype(kind)))
     state, starts = [], []
-    for name, quant, dtype in (("h", hidden, np.int8), ("c", cell, np.int16)):
+    for name, quant, dtype in (("h", hidden, np.int16 if wide else np.int8), ("c", cell, np.int16)):
         kind = dtype if quantized else np.float32
         starts.append(np.full((batch, units), quant.zero_point[0] if quantized else 0, kind))
         used = quant if quantized else None

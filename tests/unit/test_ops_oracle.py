@@ -11,8 +11,8 @@ from cases import CASES, Case
 from support.nets import random_samples
 from tinsmith.pipeline import interpreter, oracles
 from tinsmith.pipeline.exporters.tflite import to_tflite
-from tinsmith.pipeline.graph import Array, DType, Graph
-from tinsmith.pipeline.ops import OPS, Oracle
+from tinsmith.pipeline.graph import Array, Graph
+from tinsmith.pipeline.ops import OPS, Oracle, call_of
 
 SAMPLES = 6
 FLOAT_TOLERANCE = 1e-5
@@ -29,11 +29,7 @@ def built(op: str, case: Case) -> tuple[Graph, dict[str, Array]]:
 def _definer(op: str, graph: Graph) -> Oracle:
     """Whose arithmetic the case's one node computes."""
     node = next(n for n in graph.nodes if n.op == op)
-    wide = any(
-        t is not None and t.dtype is DType.INT16
-        for t in (*graph.ins(node)[:1], *graph.outs(node)[:1])
-    )
-    return OPS[op].int16 or OPS[op].oracle if wide else OPS[op].oracle
+    return OPS[op].definer(call_of(graph, node))
 
 
 @pytest.mark.parametrize(("op", "case"), ALL)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from cases_int16 import INT16_CASES
 from more_cases import MORE_CASES
 from support.case import q
 from support.more_growers import lstm_node
@@ -21,8 +22,8 @@ from tinsmith.pipeline.ops.lstm import LstmAttrs
 CASES = [
     pytest.param(case.build, id=f"{op}-{case.name}")
     for op in ("lstm", "svdf")
-    for case in MORE_CASES[op]
-    if case.name != "stateless"
+    for case in (*MORE_CASES[op], *INT16_CASES.get(op, ()))
+    if "stateless" not in case.name
 ]
 
 
