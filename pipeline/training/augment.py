@@ -42,7 +42,9 @@ def _erase(x: Tensor, share: float, generator: torch.Generator) -> Tensor:
     half = half * share / 2
 
     def inside(size: int, middle: Tensor) -> Tensor:
-        return ((torch.arange(size) + 0.5) / size - middle).abs() < half
+        distance: Tensor = (torch.arange(size) + 0.5) / size - middle
+        near: Tensor = distance.abs() < half
+        return near
 
     square = inside(height, middle_y)[:, :, None] & inside(width, middle_x)[:, None, :]
     return x.masked_fill(square[:, None], 0.0)

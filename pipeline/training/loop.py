@@ -8,7 +8,7 @@ goes on from a checkpoint gives the same weights as one that was never stopped.
 import hashlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +27,9 @@ from tinsmith.pipeline.training.networks import accuracy
 MEASURE_EVERY = 5
 # Share of the steps in which the learning rate rises.
 _RISE = 0.2
+
+
+AfterStep = Callable[[int, int], None]
 
 
 class TrainingDiverged(TinsmithError):
@@ -73,9 +76,12 @@ def fit(
     loss: Loss,
     checkpoint: Path,
     progress: Progress,
+    after_step: AfterStep | None = None,
 ) -> tuple[Epoch, ...]:
     """Train `network` in place, from `checkpoint` on where that exists, which each epoch renews.
 
+    after_step: called with how many steps are done, and how many all are: before the first, when
+    the checkpoint has been read, and after each.
     Raises TrainingDiverged at the first loss that is not finite.
     """
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -87,8 +93,13 @@ def fit(
     )
     history = _resume(trained, optimizer, checkpoint)
     started, first = time.monotonic(), len(history)
+    if after_step is not None:
+        batches = _batches(samples, recipe)
+        after_step(first * batches, recipe.epochs * batches)
     for index in range(first, recipe.epochs):
-        mean_loss = _run_epoch(network, samples, recipe, loss, optimizer, index, checkpoint)
+        mean_loss = _run_epoch(
+            network, samples, recipe, loss, optimizer, index, checkpoint, after_step
+        )
         measured = (index + 1) % MEASURE_EVERY == 0 or index + 1 == recipe.epochs
         percent = accuracy(network, samples.x_test, samples.y_test) if measured else None
         rate = optimizer.param_groups[0]["lr"]
@@ -132,6 +143,11 @@ def seed_of(seed: int, *place: int | str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
 
 
+def _batches(samples: Samples, recipe: Recipe) -> int:
+    """The steps of an epoch; what is left of the images sits out."""
+    return max(1, len(samples.y_train) // recipe.batch)
+
+
 def _run_epoch(
     network: nn.Module,
     samples: Samples,
@@ -140,13 +156,13 @@ def _run_epoch(
     optimizer: torch.optim.Optimizer,
     index: int,
     checkpoint: Path,
+    after_step: AfterStep | None,
 ) -> float:
     """One pass over the training images; result: the mean loss."""
     generator = torch.Generator().manual_seed(seed_of(recipe.seed, "epoch", index))
     torch.manual_seed(seed_of(recipe.seed, "dropout", index))
     network.train()
-    total = len(samples.y_train)
-    batches = max(1, total // recipe.batch)
+    total, batches = len(samples.y_train), _batches(samples, recipe)
     order = torch.randperm(total, generator=generator)[: batches * recipe.batch]
     sum_of_losses = 0.0
     for place, chosen in enumerate(torch.split(order, recipe.batch)):
@@ -162,6 +178,8 @@ def _run_epoch(
         optimizer.zero_grad()
         value.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
+        if after_step is not None:
+            after_step(step + 1, steps)
         sum_of_losses += number
     return sum_of_losses / batches
 
