@@ -148,10 +148,10 @@ def right_answers(network: nn.Module, samples: Samples) -> NDArray[np.bool_]:
 
 
 def row(name: str, data: str, r: Mapping[str, float]) -> str:
-    ratio = r["float_bytes"] / r["file_bytes"]
+    ratio, left = r["float_bytes"] / r["file_bytes"], 100 * r["nonzero"] / r["values"]
     return (
         f"| {name} | {data} | {r['float']:.2f} % | {r['coded']:.2f} % | "
-        f"{-r['drop']:+.2f} ± {r['half_interval']:.2f} | {100 * r['nonzero'] / r['values']:.1f} % | "
+        f"{-r['drop']:+.2f} ± {r['half_interval']:.2f} | {left:.1f} % | "
         f"{r['float_bytes']:,.0f} | {r['file_bytes']:,.0f} | **{ratio:.1f}x** | {PUBLISHED[name]} |"
     )
 
