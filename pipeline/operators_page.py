@@ -152,6 +152,7 @@ class OpFacts:
     """Of an op: the importers that give it, the exporters that write it, its kernels, its oracle.
 
     kernels: all variants that C is generated from, best first; none for an op that moves nothing.
+    int16: who defines it on int16 activations; empty where it is refused.
     """
 
     name: str
@@ -162,6 +163,7 @@ class OpFacts:
     to_onnx: bool
     kernels: tuple[str, ...]
     oracle: str
+    int16: str
     scale_rule: str
 
 
@@ -177,6 +179,7 @@ def op_facts() -> tuple[OpFacts, ...]:
             op.name in ONNX_WRITERS,
             tuple(k.name for k in KERNELS if k.op == op.name),
             op.oracle.value,
+            "" if op.int16 is None else op.int16.value,
             op.scale_rule.value,
         )
         for op in OPS.values()
@@ -188,17 +191,23 @@ _HEAD = """# Operators
 Written by `python -m tinsmith.pipeline.operators_page > docs/operators.md`; do not edit.
 
 Every op is computed by the interpreter in float and as int8, and has a kernel in plain C for int8;
-kernels whose name ends in another instruction set come first on the cores that have it. The last
-column names the runtime whose integer arithmetic is ours, byte for byte; an op with an own
+kernels whose name ends in another instruction set come first on the cores that have it. The column
+"defined by" names the runtime whose int8 arithmetic is ours, byte for byte; an op with an own
 definition has an error bound against real arithmetic in the tests. `reshape` costs nothing: its
 output is its input under another shape.
+
+The last column does the same for TFLite's "int16x8": int16 activations with the zero point 0, int8
+weights, int64 biases. Where it is empty, neither runtime has the op on int16 and it is refused.
 """
 
 
 def page() -> str:
     """The page docs/operators.md."""
     lines = [_HEAD]
-    heads = ("op", "from .tflite", "from ONNX", "to .tflite", "to ONNX", "kernels", "defined by")
+    heads = (
+        "op", "from .tflite", "from ONNX", "to .tflite", "to ONNX", "kernels", "defined by",
+        "int16x8",
+    )  # fmt: skip
     lines += [_row(heads), _row(["---"] * len(heads))]
     for f in op_facts():
         cells = [
@@ -209,6 +218,7 @@ def page() -> str:
             "yes" if f.to_onnx else "-",
             ", ".join(f"`{k}`" for k in f.kernels) or "none needed",
             f.oracle,
+            f.int16 or "-",
         ]
         lines.append(_row(cells))
     lines += ["", "Scales of outputs:", ""]

@@ -55,4 +55,4 @@ def looked_up(x: Int64, table: NDArray[np.int16]) -> Int64:
     base = table[index]
     slope = (table[index + 1] - base).astype(np.int64)
     y = base.astype(np.int64) + ((slope * (x & 127) + 64) >> 7)
-    return y.astype(np.int16).astype(np.int64)
+    return np.asarray(y.astype(np.int16), np.int64)
