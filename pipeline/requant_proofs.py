@@ -220,8 +220,9 @@ def clamped_multiply(channels: Channels) -> ClampedMultiply | None:
     first = first_reaching(channels, v)
     lowest = channels.outputs(channels.low[:, None])[:, 0]
     for half in range(16, 10, -1):
-        rows = [
-            _clamped_channel(
+        rows = []
+        for i in range(len(channels.m)):
+            found = _clamped_channel(
                 first[i],
                 int(lowest[i]),
                 int(channels.high[i]),
@@ -231,11 +232,11 @@ def clamped_multiply(channels: Channels) -> ClampedMultiply | None:
                 int(channels.shift[i]),
                 half,
             )
-            for i in range(len(channels.m))
-        ]
-        if all(r is not None for r in rows):
-            columns = np.array([r for r in rows if r is not None], np.int64).reshape(-1, 7).T
-            return _clamped(columns, half)
+            if found is None:
+                break
+            rows.append(found)
+        else:
+            return _clamped(np.array(rows, np.int64).reshape(-1, 7).T, half)
     return None
 
 
