@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from tinsmith.codegen.kernels.packing import c_comment, c_identifier, shape_text
 from tinsmith.codegen.kernels.tiles import TILES
-from tinsmith.codegen.program import C_TYPES, BufferView, Constant, Program, Step
+from tinsmith.codegen.program import C_TYPES, MOVE, BufferView, Constant, Program, Step
 from tinsmith.codegen.single_loops import without_single_loops
 from tinsmith.pipeline.graph import DType
 
@@ -152,16 +152,7 @@ def emit(program: Program, *, trace: bool = False) -> Sources:
         "constants": [_array(c) for c in program.constants],
         "helpers": _helpers(kernels, env),
         "kernels": kernels,
-        "steps": [
-            {
-                "summary": s.summary,
-                "call": c,
-                "index": i,
-                "nbytes": s.outs[0].nbytes,
-                "out": at(s.outs[0], "const int8_t"),
-            }
-            for i, (s, c) in enumerate(zip(program.steps, calls, strict=True))
-        ],
+        "steps": _calls(program, calls),
         "trace": trace,
         **arenas,
         "users": _users(arenas["arenas"], texts),
@@ -186,6 +177,28 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+
+
+def _calls(program: Program, calls: Sequence[str]) -> list[dict[str, Any]]:
+    """The calls of run as the template sees them: rounds where a loop opens, closes where it
+    ends."""
+    opens = {loop.first: loop.rounds for loop in program.loops}
+    closes = {loop.end - 1 for loop in program.loops}
+    inside = {k for loop in program.loops for k in range(loop.first, loop.end)}
+    return [
+        {
+            "summary": s.summary,
+            "call": c.replace("\n", "\n    ") if i in inside else c,
+            "index": i,
+            "rounds": opens.get(i, 0),
+            "in": "    " if i in inside else "",
+            "closes": i in closes,
+            "traced": s.node.op != MOVE,
+            "nbytes": s.outs[0].nbytes,
+            "out": at(s.outs[0], "const int8_t"),
+        }
+        for i, (s, c) in enumerate(zip(program.steps, calls, strict=True))
+    ]
 
 
 class _Fields:
@@ -291,7 +304,8 @@ def _pointer(step: Step, ctype: str, source: tuple[str, int]) -> str:
 
 def at(view: BufferView, ctype: str) -> str:
     """The C expression of a view's address as a pointer to `ctype`."""
-    place = f"&{_arena_name(view.region)}[{view.offset}]"
+    step = f" + {view.offset_step} * stripe" if view.offset_step else ""
+    place = f"&{_arena_name(view.region)}[{view.offset}{step}]"
     if ctype in ("int8_t", "const int8_t"):
         return place
     via = "const void *" if ctype.startswith("const") else "void *"

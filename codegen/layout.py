@@ -30,8 +30,19 @@ class Layout:
 
 def lay_out(net: Network, kernels: Kernels) -> Layout:
     """The smallest plan over the orders of calls: the graph's, and that of the least peak."""
-    layouts = [place(net, choices) for choices in orders(net, kernels)]
-    return min(layouts, key=lambda layout: layout.plan.arena_bytes)
+    layout = smaller_layout(net, kernels, 1 << 62)
+    assert layout is not None
+    return layout
+
+
+def smaller_layout(net: Network, kernels: Kernels, limit_bytes: int) -> Layout | None:
+    """The same where it is smaller than a limit."""
+    found = None
+    for choices in orders(net, kernels):
+        layout = place(net, choices, (), limit_bytes)
+        if layout is not None:
+            found, limit_bytes = layout, layout.plan.arena_bytes
+    return found
 
 
 def orders(net: Network, kernels: Kernels) -> list[list[Choice]]:
@@ -40,14 +51,20 @@ def orders(net: Network, kernels: Kernels) -> list[list[Choice]]:
     return [[*(given[i] for i in order), *state_updates(net)] for order in _orders(net, given)]
 
 
-def place(net: Network, choices: Sequence[Choice], streamed: Sequence[Streamed] = ()) -> Layout:
-    """The plan of these calls in their order."""
+def place(
+    net: Network, choices: Sequence[Choice], streamed: Sequence[Streamed], limit_bytes: int
+) -> Layout | None:
+    """The plan of these calls in their order, where it is smaller than a limit."""
     computed = [t for t in net.graph.tensors.values() if not t.is_constant]
     alignment = max([memory.ALIGNMENT, *(t.dtype.bytes for t in computed)])
     flow = flow_of(net.graph, [c.node for c in choices], net.alias, net.kept)
     lives, overlaps = lives_of(net, choices, flow, streamed)
-    choices = unique_constants(choices)
-    return Layout(choices, memory.plan_memory(lives, overlaps, alignment), tuple(streamed))
+    if memory.lower_bound(lives, overlaps, alignment) >= limit_bytes:
+        return None
+    plan = memory.plan_memory(lives, overlaps, alignment)
+    if plan.arena_bytes >= limit_bytes:
+        return None
+    return Layout(unique_constants(choices), plan, tuple(streamed))
 
 
 def _orders(net: Network, choices: Sequence[Choice]) -> list[tuple[int, ...]]:

@@ -2,39 +2,127 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 from tinsmith.codegen import memory
-from tinsmith.codegen.calls import Kernels, Network
-from tinsmith.codegen.layout import Layout, lay_out
+from tinsmith.codegen.calls import Choice, Kernels, Network, Streamed, state_updates
+from tinsmith.codegen.chains import Cut, cuts, facts_of
+from tinsmith.codegen.layout import Layout, orders, place, smaller_layout
+from tinsmith.codegen.streaming import Planned, streamed
+from tinsmith.codegen.stripes import Chain, Flow, flow_of
 
-Planner = Callable[[Kernels], Layout]
+Planner = Callable[[Kernels, int], Layout | None]  # the plan where it is smaller than so many bytes
+MOST_LAYOUTS = 4  # how many cuts into chains are laid out
+SAVING = 1 / 8  # of the arena: what a slower kernel has to save
 
 
-def least_ram(net: Network, kernels: Kernels, layout: Layout) -> Layout:
-    """The smallest plan found, with the fastest kernels with which it is that small.
+def least_ram(
+    net: Network, kernels: Kernels, layout: Layout, limit_bytes: int | None = None
+) -> Layout:
+    """The smallest plan found, within reason: what costs more instructions has to save much.
 
-    layout: the plan of the first kernels.
+    layout: the plan of the first kernels. limit_bytes: the fastest plan that is not larger is
+    wanted, where there is one.
     """
-    plain = {n: c[::-1] for n, c in kernels.items()}
+    best = layout
+    plan: Planner = partial(smaller_layout, net)
+    planned: Planned = {}
+    for choices in orders(net, kernels):
+        order = _order(net, choices, planned)
+        found = _streamed(order, kernels, best, limit_bytes)
+        if found is not None:
+            best, plan = found
+    if limit_bytes is not None and _size(best) <= limit_bytes:
+        return best
+    return _improved(plan, best, kernels)
 
-    def plan(trial: Kernels) -> Layout:
-        return lay_out(net, trial)
 
-    ends = [_improved(plan, layout, kernels), _improved(plan, plan(plain), plain)]
-    return min(ends, key=lambda end: end.plan.arena_bytes)
+def _size(layout: Layout) -> int:
+    return layout.plan.arena_bytes
+
+
+@dataclass(frozen=True, eq=False)
+class _Order:
+    """Calls in an order, to be cut into chains."""
+
+    net: Network
+    names: tuple[str, ...]
+    flow: Flow
+    planned: Planned
+
+    def choices(self, kernels: Kernels) -> list[Choice]:
+        return [*(kernels[n][0] for n in self.names), *state_updates(self.net)]
+
+    def laid_out(
+        self, chains: Sequence[Chain], kernels: Kernels, limit_bytes: int
+    ) -> Layout | None:
+        """The plan with these kernels and chains, where it is smaller than a limit and kernels can
+        make all stripes."""
+        choices = self.choices(kernels)
+        made: list[Streamed] = []
+        for chain in chains:
+            found = streamed(self.net, self.flow, choices, kernels, chain, self.planned)
+            if found is None:
+                return None
+            choices, one = found
+            made.append(one)
+        return place(self.net, choices, made, limit_bytes)
+
+
+def _order(net: Network, choices: Sequence[Choice], planned: Planned) -> _Order:
+    names = tuple(c.node.name for c in choices if c.kernel is not None)
+    flow = flow_of(net.graph, [c.node for c in choices], net.alias, net.kept)
+    return _Order(net, names, flow, planned)
+
+
+def _streamed(
+    order: _Order, kernels: Kernels, best: Layout, limit_bytes: int | None
+) -> tuple[Layout, Planner] | None:
+    """The best plan with chains in an order of calls, where it is smaller than `best`, and how it
+    is made with other kernels."""
+    facts = facts_of(order.net, order.choices(kernels), order.flow)
+    whole = facts.instructions
+    found: tuple[float, Layout, Planner] | None = None
+    for cut in _ranked(cuts(facts), whole, limit_bytes)[:MOST_LAYOUTS]:
+        layout = order.laid_out(cut.chains, kernels, _size(best))
+        if layout is None:
+            continue
+        score = _score(_size(layout), cut.cost, whole, limit_bytes)
+        if found is None or score < found[0]:
+            found = score, layout, partial(order.laid_out, cut.chains)
+    return None if found is None else found[1:]
+
+
+def _ranked(cuts: Sequence[Cut], whole: float, limit_bytes: int | None) -> list[Cut]:
+    """The best first, as far as estimates tell."""
+    return sorted(cuts, key=lambda cut: _score(cut.peak_bytes, cut.cost, whole, limit_bytes))
+
+
+def _score(nbytes: int, cost: float, whole: float, limit_bytes: int | None) -> float:
+    """What is to be small: the instructions of plans within a limit, beyond it the bytes; without
+    one the bytes, where half as many count as much as four times the instructions."""
+    slower = 1 + cost / whole
+    if limit_bytes is None:
+        return nbytes * math.sqrt(slower)
+    return slower / 1e6 if nbytes <= limit_bytes else float(nbytes)
 
 
 def _improved(plan: Planner, layout: Layout, kernels: Kernels) -> Layout:
-    """Other kernels for the calls that need the most, as long as the arena gets smaller by it."""
+    """Slower kernels for the calls that need the most, as long as the arena gets smaller by
+    SAVING."""
     while True:
-        trials = [(plan(trial), trial) for trial in _alternatives(kernels, _neediest(layout))]
-        if not trials:
+        found: Kernels | None = None
+        limit = int(_size(layout) * (1 - SAVING)) + 1
+        for trial in _alternatives(kernels, _neediest(layout)):
+            better = plan(trial, limit)
+            if better is not None:
+                layout, found, limit = better, trial, _size(better)
+        if found is None:
             return layout
-        better, trial = min(trials, key=lambda pair: pair[0].plan.arena_bytes)
-        if better.plan.arena_bytes >= layout.plan.arena_bytes:
-            return layout
-        layout, kernels = better, trial
+        kernels = found
 
 
 def _neediest(layout: Layout) -> list[str]:

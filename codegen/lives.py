@@ -18,7 +18,7 @@ def lives_of(
 ) -> tuple[list[Life], list[MayOverlap]]:
     """What the planner places: buffers and scratch, and the overlaps that kernels allow."""
     lines = {n: line for s in streamed for n, line in s.chain.lines.items()}
-    first, last = _spans(net, choices, streamed)
+    first, last = spans_of(net, choices, streamed)
     lives, overlaps = [], []
     for name in first:
         nbytes = net.graph.tensors[name].nbytes
@@ -37,8 +37,8 @@ def lives_of(
     return lives, overlaps
 
 
-def _spans(
-    net: Network, choices: Sequence[Choice], streamed: Sequence[Streamed]
+def spans_of(
+    net: Network, choices: Sequence[Choice], streamed: Sequence[Streamed] = ()
 ) -> tuple[dict[str, int], dict[str, int]]:
     """The first and the last place at which each buffer is alive; -1 is before all calls."""
     first: dict[str, int] = {}

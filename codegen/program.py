@@ -250,10 +250,18 @@ class Program:
             place = loop.end
 
     @property
+    def layers(self) -> tuple[Step, ...]:
+        """A step of each layer, its first: a layer that is made in stripes is several."""
+        found: dict[str, Step] = {}
+        for step in self.steps:
+            if step.node.op != MOVE:
+                found.setdefault(step.node.name, step)
+        return tuple(found.values())
+
+    @property
     def streamed(self) -> tuple[str, ...]:
         """The layers whose output is made in stripes of rows, in order."""
-        parts = [s.node.name for s in self.steps if s.node.op != MOVE and self.is_part(s)]
-        return tuple(dict.fromkeys(parts))
+        return tuple(s.node.name for s in self.layers if self.is_part(s))
 
     def is_part(self, step: Step) -> bool:
         """Whether a step makes or moves some rows only of its tensor."""
@@ -277,7 +285,7 @@ class Program:
     @property
     def kernels(self) -> Mapping[str, str]:
         """Layer name -> kernel variant."""
-        return {step.node.name: step.kernel for step in self.steps if step.node.op != MOVE}
+        return {step.node.name: step.kernel for step in self.layers}
 
 
 def in_place_states(graph: Graph) -> dict[str, str]:

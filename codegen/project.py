@@ -63,10 +63,10 @@ def project_files(
                 "name": c_comment(s.node.name),
                 "op": s.node.op,
                 "kernel": s.kernel,
-                "shape": shape_text(s.outs[0].shape),
+                "shape": shape_text(program.graph.tensors[s.node.outputs[0]].shape),
                 "constants": sum(c.nbytes for c in s.plan.constants),
             }
-            for s in program.steps
+            for s in program.layers
         ],
     }
     files = dict(sources.model)
