@@ -46,6 +46,7 @@ HELPERS = (
     "low_halves",
     "high_halves",
     "dual_multiply",
+    "append_sums",
     "widen",
     "fill_pairs",
     "copy_bytes",

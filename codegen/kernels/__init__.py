@@ -35,7 +35,7 @@ KERNELS: tuple[Kernel, ...] = (
         "conv2d_winograd", "conv2d", "dsp", "conv2d_winograd",
         dsp_winograd.winograd_plan, dsp_winograd.winograd_when, costly=True,
     ),
-    Kernel("conv2d_dsp", "conv2d", "dsp", "conv2d_dsp", dsp.conv2d_plan, dsp.conv2d_when),
+    Kernel("conv2d_dsp", "conv2d", "dsp", "conv2d_dsp", dsp.conv2d_plan, dsp.any_conv2d_when),
     Kernel("conv2d_pairs", "conv2d", "m3", "conv2d_pairs", pairs.conv2d_pairs_plan, dsp.conv2d_when),
     Kernel("conv2d_octets", "conv2d", "m0", "conv2d_pairs", pairs.conv2d_octets_plan, pairs.octets_when),
     Kernel("depthwise_line_m3", "depthwise_conv2d", "m3", "depthwise_line", line.line_plan, line.line_when),

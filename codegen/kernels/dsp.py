@@ -8,11 +8,13 @@ words that the tiles read in order; see templates/tiles.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tinsmith.codegen.kernels.kernel import is_int8
+from tinsmith.codegen.kernels.column_sums import in_fours, streamed
+from tinsmith.codegen.kernels.kernel import has_wide_weights, is_int8, is_int8_of_any_weights
 from tinsmith.codegen.kernels.mac import MAC_POINTERS, bias_of, window_fields, window_overlap
 from tinsmith.codegen.kernels.packing import c_comment, c_identifier, mac_constants
 from tinsmith.codegen.kernels.tiles import dot_name
@@ -23,6 +25,7 @@ from tinsmith.pipeline.ops.mac import Requant
 
 STREAM_POINTER = Pointer("const uint32_t", "stream", ("const", 0))
 COLUMN_POINTER = Pointer("uint32_t", "column", ("scratch", 0))
+Weights = NDArray[np.signedinteger[Any]]
 HIGH_BYTE_BOUND = 1 << 23  # the sums of B must fit 24 bits, beside 8 of A
 
 
@@ -30,11 +33,12 @@ HIGH_BYTE_BOUND = 1 << 23  # the sums of B must fit 24 bits, beside 8 of A
 class Layer:
     """A multiply-accumulate layer with its proven requantization.
 
+    weights: int8, or int16 of 9 bits, [channels, taps].
     constants: uint32 [channels, 3], or [1, 3] where all channels share them; bias: what
     accumulators start from, int64.
     """
 
-    weights: NDArray[np.int8]
+    weights: Weights
     bias: NDArray[np.int64]
     constants: NDArray[np.uint32]
     quick: bool
@@ -47,14 +51,14 @@ class Layer:
         return (self.act_min, self.act_max) != (-128, 127)
 
 
-def channels_of(weights: NDArray[np.int8], bias: NDArray[np.int64], r: Requant) -> proofs.Channels:
+def channels_of(weights: Weights, bias: NDArray[np.int64], r: Requant) -> proofs.Channels:
     low, high = proofs.reachable(weights, bias)
     return proofs.Channels(
         r.multiplier, r.shift, low, high, r.output_zero_point, r.act_min, r.act_max
     )
 
 
-def is_provable(weights: NDArray[np.int8], call: OpCall, r: Requant) -> bool:
+def is_provable(weights: Weights, call: OpCall, r: Requant) -> bool:
     """Whether the tiles' arithmetic is TFLite's for these weights [channels, taps]."""
     k = mac_constants(weights, bias_of(call), r)
     if k.acc_bound >= 1 << 31:
@@ -65,7 +69,7 @@ def is_provable(weights: NDArray[np.int8], call: OpCall, r: Requant) -> bool:
     )
 
 
-def layer(weights: NDArray[np.int8], call: OpCall, r: Requant) -> Layer:
+def layer(weights: Weights, call: OpCall, r: Requant) -> Layer:
     """The constants of a call that is_provable. weights: [channels, taps]."""
     bias = mac_constants(weights, bias_of(call), r).bias.astype(np.int64)
     channels = channels_of(weights, bias, r)
@@ -129,7 +133,7 @@ class Steps:
         return "mirrored" if self.mirrored else "steps"
 
 
-def steps_of(weights: NDArray[np.int8], call: OpCall, r: Requant) -> Steps | None:
+def steps_of(weights: Weights, call: OpCall, r: Requant) -> Steps | None:
     """Requantization without long multiplies, where it is proven."""
     bias = mac_constants(weights, bias_of(call), r).bias.astype(np.int64)
     channels = channels_of(weights, bias, r)
@@ -158,10 +162,11 @@ def as_words(values: NDArray[np.int64]) -> NDArray[np.uint32]:
 def quad_stream(layer: Layer, high: bool) -> NDArray[np.uint32]:
     """The words that the dot tiles read: channels and taps are padded to multiples of 4 by zero
     weights."""
-    count, taps = layer.weights.shape
-    quads, groups = -(-count // 4), -(-taps // 4)
-    w = np.zeros((quads * 4, groups * 4), np.int64)
-    w[:count, :taps] = layer.weights
+    values = streamed(layer.weights)
+    count, taps = values.shape
+    quads, groups = -(-count // 4), taps // 4
+    w = np.zeros((quads * 4, taps), np.int64)
+    w[:count] = values
     w = w.reshape(quads, 2, 2, groups, 2, 2)
     a, b = w[:, :, 0], w[:, :, 1].copy()  # [quad, pair, group, tap / 2, tap % 2]
     if high:
@@ -203,7 +208,7 @@ def high_byte(layer: Layer) -> bool:
     bias = np.zeros_like(layer.bias) if in_constants(layer) else layer.bias
     low, high = proofs.reachable(layer.weights, bias)
     fits = np.maximum(np.abs(low), np.abs(high))[1::2].max(initial=0) < HIGH_BYTE_BOUND
-    return bool(layer.weights[1::2].min(initial=0) >= -127) and bool(fits)
+    return bool(streamed(layer.weights)[1::2].min(initial=0) >= -127) and bool(fits)
 
 
 def stream_constant(call: OpCall, words: NDArray[np.uint32], layout: str) -> Constant:
@@ -223,8 +228,12 @@ def dot_fields(
         "rest": channels % 4,
         "whole": channels >= 4,
     }
-    shape = {
-        "taps": -(-taps // 4) * 4,
+    whole = in_fours(taps)
+    total = streamed(layer.weights).shape[1]
+    fixed["sums"] = total > whole
+    shape = {"gathered": whole} if total > whole else {}
+    shape |= {
+        "taps": total,
         "quads": channels // 4,
         "rest_words": len(words) // quads * (channels // 4),
     }
@@ -235,11 +244,19 @@ LAYOUT = "biases, int8 weights and requantization of four channels at a time"
 
 
 def conv2d_when(call: OpCall) -> bool:
-    if not is_int8(call):
-        return False
+    return is_int8(call) and is_provable_window(call)
+
+
+def is_provable_window(call: OpCall) -> bool:
+    """Whether the tiles' arithmetic is that of a convolution of one group."""
     w = call.input(1).value()
     whole = call.input(0).shape[3] == w.shape[3]
     return whole and is_provable(w.reshape(len(w), -1), call, conv2d.requant(call))
+
+
+def any_conv2d_when(call: OpCall) -> bool:
+    """The same of the kernel that also takes weights of 9 bits."""
+    return is_int8_of_any_weights(call) and is_provable_window(call)
 
 
 def conv2d_plan(call: OpCall) -> KernelPlan:
@@ -286,7 +303,8 @@ def in_pairs(single: Overlap) -> Overlap:
 
 
 def fully_connected_when(call: OpCall) -> bool:
-    """Whether a fully connected layer goes through a column: it is no single row of whole words."""
+    """Whether a fully connected layer goes through a column: it is no single row of whole words, or
+    its weights have 9 bits."""
     return not _is_row_of_words(call) and _is_provable_dense(call)
 
 
@@ -326,8 +344,10 @@ def is_row(call: OpCall) -> bool:
 
 def _is_row_of_words(call: OpCall) -> bool:
     inputs = call.input(1).shape[1]
-    return call.input(0).size == inputs and inputs % 4 == 0
+    return call.input(0).size == inputs and inputs % 4 == 0 and not has_wide_weights(call)
 
 
 def _is_provable_dense(call: OpCall) -> bool:
-    return is_int8(call) and is_provable(call.input(1).value(), call, fully_connected.requant(call))
+    if not is_int8_of_any_weights(call):
+        return False
+    return is_provable(call.input(1).value(), call, fully_connected.requant(call))
