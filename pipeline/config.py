@@ -78,6 +78,7 @@ CName = Annotated[str, AfterValidator(_c_identifier)]
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+CriterionName = Literal["l1", "l2", "gradient", "taylor", "entropy", "apoz", "loss", "random"]
 Bytes = Annotated[int, Field(ge=1)]
 
 
@@ -293,9 +294,27 @@ class Prune(Table):
     multiple_of: Positive = Field(
         default=4, description="Numbers of channels are kept multiples of this, which kernels like."
     )
-    norm: Literal["l1", "l2"] = Field(
+    criterion: CriterionName = Field(
         default="l2",
-        description="Norm of a channel's weights that says how much the channel matters.",
+        description=(
+            "What says how much a channel matters. `l1`, `l2`: the norm of its weights. Measured "
+            "on training images: `gradient`: its weights' gradients; `taylor`: the first-order "
+            "change of the loss without it (Molchanov et al. 2019); `entropy`: the entropy of its "
+            "mean activation (Luo & Wu 2017); `apoz`: how often it is not zero (Hu et al. 2016); "
+            "`loss`: the loss without it. `random`: nothing."
+        ),
+    )
+    allocation: Literal["budget", "global", "uniform", "sensitivity"] = Field(
+        default="budget",
+        description=(
+            "Which layers lose channels next. `budget`: where the least is lost for each MAC "
+            "saved; `global`: where the channel matters least of all; `uniform`: all layers the "
+            "same share; `sensitivity`: `budget`, times how much the loss rises without half of "
+            "the layer."
+        ),
+    )
+    measured_on: Positive = Field(
+        default=512, description="How many training images criteria are measured on."
     )
 
 

@@ -16,8 +16,6 @@ from tinsmith.pipeline.training.sources import (
     teacher_files,
 )
 
-_NORMS = {"l1": 1, "l2": 2}
-
 
 @dataclass(frozen=True)
 class PruneStudent(Stage):
@@ -78,7 +76,9 @@ class PruneStudent(Stage):
             options.steps,
             options.step_epochs,
             options.multiple_of,
-            _NORMS[options.norm],
+            options.criterion,
+            options.allocation,
+            options.measured_on,
         )
         recipe = Recipe(
             options.epochs,

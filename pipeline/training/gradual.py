@@ -3,9 +3,11 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from tinsmith.pipeline.flow import Progress
+from tinsmith.pipeline.training.criteria import Evidence, make_criterion
 from tinsmith.pipeline.training.distillation import Distillation
 from tinsmith.pipeline.training.loop import Epoch, Recipe, Samples, fit, seed_of
 from tinsmith.pipeline.training.networks import cost, widths
@@ -24,13 +26,18 @@ class Removal:
 
 @dataclass(frozen=True)
 class Plan:
-    """How to prune: `macs` is the share to keep, `norm` 1 or 2, see `remove_channels`."""
+    """How to prune: `macs` is the share to keep; criterion and allocation: see `remove_channels`.
+
+    measured_on: how many training images the criterion is measured on, where it is.
+    """
 
     macs: float
     steps: int
     step_epochs: int
     multiple_of: int
-    norm: int
+    criterion: str
+    allocation: str
+    measured_on: int
 
 
 def prune_gradually(
@@ -71,7 +78,16 @@ def prune_gradually(
             history += epochs_done
             continue
         keep = 1 - (1 - plan.macs) * step / steps
-        remove_channels(network, sample, int(first_macs * keep), plan.multiple_of, plan.norm)
+        evidence = _evidence(network, samples, loss, plan.measured_on, current.seed)
+        remove_channels(
+            network,
+            sample,
+            int(first_macs * keep),
+            plan.multiple_of,
+            make_criterion(plan.criterion, evidence),
+            plan.allocation,
+            evidence,
+        )
         loss.learn_shapes(network, sample)
         checkpoint = folder / f"step{step}-checkpoint.pt"
         epochs_done = fit(network, samples, current, loss, checkpoint, tell)
@@ -86,3 +102,12 @@ def prune_gradually(
         if before != after
     )
     return removed, tuple(history)
+
+
+def _evidence(
+    network: nn.Module, samples: Samples, loss: Distillation, count: int, seed: int
+) -> Evidence:
+    """Training images drawn from the seed: the test images must not say what goes."""
+    generator = torch.Generator().manual_seed(seed_of(seed, "evidence"))
+    chosen = torch.randperm(len(samples.y_train), generator=generator)[:count]
+    return Evidence(network, samples.x_train[chosen], samples.y_train[chosen], loss, seed)

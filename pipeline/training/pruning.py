@@ -2,11 +2,12 @@
 
 Which layers lose a channel together (through batch norm, depthwise convolutions, residual sums,
 flattening) is what torch-pruning's dependency graph finds (Fang et al., DepGraph, CVPR 2023). Which
-channels go is decided here: those whose weights are small beside their layer's, for what they cost.
+channels of a group go is the criterion's to say (`criteria`), and which group is next the
+allocation's.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,47 +15,88 @@ import torch
 from torch import Tensor, nn
 
 from tinsmith.pipeline.errors import ConfigError, ToolMissing
+from tinsmith.pipeline.training.criteria import Criterion, Evidence, Norms, is_output, loss_without
 from tinsmith.pipeline.training.networks import Cost, cost
 
 
 @dataclass(frozen=True)
-class _Candidate:
-    """Channels that could go next, and their price: what is lost for each MAC saved of those that
-    have yet to be saved.
+class _Block:
+    """Channels of a group that could go next, those that matter least.
 
-    What is lost is -log(share of the group's importance that stays), so that taking half of a
-    narrow layer costs more than taking a sixth of a wide one, four times over.
+    share: of the group's importance. mean: their importance where the group's mean is 1. saved:
+    MACs, of `wanted` that have yet to be saved. left: the share of the group's channels that is
+    there, of those it had at first. sensitivity: of the group, see `Allocation`.
     """
 
     root: nn.Module
     channels: list[int]
-    price: float
+    share: float
+    mean: float
+    saved: float
+    wanted: int
+    left: float
+    sensitivity: float
+
+    @property
+    def lost(self) -> float:
+        """-log(share of the importance that stays), so that taking half of a narrow layer costs
+        more than taking a sixth of a wide one, four times over."""
+        return -math.log(max(1 - self.share, 1e-12))
+
+
+# What [prune] allocation names -> the price of a block; the cheapest goes next.
+ALLOCATIONS: Mapping[str, Callable[[_Block], float]] = {
+    # What is lost for each MAC saved of those that have yet to be saved.
+    "budget": lambda block: block.lost / min(block.saved, block.wanted),
+    "global": lambda block: block.mean,
+    "uniform": lambda block: 1 - block.left,
+    "sensitivity": lambda block: block.lost * block.sensitivity / min(block.saved, block.wanted),
+}
 
 
 def remove_channels(
-    network: nn.Module, sample: Tensor, macs: int, multiple_of: int, norm: int
+    network: nn.Module,
+    sample: Tensor,
+    macs: int,
+    multiple_of: int,
+    criterion: Criterion,
+    allocation: str = "budget",
+    evidence: Evidence | None = None,
 ) -> None:
     """Remove channels from `network`, in place, until it needs at most `macs` MACs on `sample`.
 
     Takes the cheapest block of channels again and again. What is left of a group is a multiple of
-    `multiple_of` channels, and at least that many. `norm` is 1 or 2. Raises ConfigError where this
-    many MACs can't be reached.
+    `multiple_of` channels, and at least that many. allocation: one of ALLOCATIONS; "sensitivity"
+    measures on `evidence`. Raises ConfigError where this many MACs can't be reached.
     """
     tp = _torch_pruning()
+    price = ALLOCATIONS[allocation]
+    first = {layer: _width(layer) for _, layer in _producers(network)}
+    sensitivities: dict[nn.Module, float] = {}
     while (current := cost(network, sample)).total_macs > macs:
         graph = tp.DependencyGraph().build_dependency(network, example_inputs=sample)
-        wanted = current.total_macs - macs
-        candidates = list(_candidates(graph, network, current, sample, multiple_of, norm, wanted))
-        if not candidates:
+        groups = list(_groups(graph, network, sample, multiple_of))
+        if allocation == "sensitivity" and not sensitivities:
+            assert evidence is not None, "sensitivities are measured on something"
+            sensitivities = _sensitivities(groups, criterion, evidence)
+        blocks = [
+            block
+            for group in groups
+            if (
+                block := _block(
+                    group, network, current, multiple_of, criterion, first, sensitivities, macs
+                )
+            )
+        ]
+        if not blocks:
             raise ConfigError(
                 f"[prune] macs: {macs} MACs can't be reached; with {multiple_of} channels in each "
                 f"layer that can lose some, the network still needs {current.total_macs}"
             )
-        best = min(candidates, key=lambda candidate: candidate.price)
-        prune = tp.prune_linear_out_channels
-        if isinstance(best.root, nn.Conv2d):
-            prune = tp.prune_conv_out_channels
-        graph.get_pruning_group(best.root, prune, idxs=best.channels).prune()
+        best = min(blocks, key=price)
+        group = graph.get_pruning_group(best.root, _pruner(tp, best.root), idxs=best.channels)
+        criterion.removed(group)
+        group.prune()
 
 
 def remove_least_channels(
@@ -63,82 +105,90 @@ def remove_least_channels(
     """Remove from `network`, in place, those channels that matter least, until its layers are as
     wide as `wanted` says by their names; a layer that is already narrower stays.
     """
-    tp = _torch_pruning()
+    tp, criterion = _torch_pruning(), Norms(norm)
     graph = tp.DependencyGraph().build_dependency(network, example_inputs=sample)
     names = {layer: name for name, layer in network.named_modules()}
     for root in [layer for _, layer in _producers(network)]:
         width = _width(root)
         spare = width - wanted[names[root]]
-        prune = (
-            tp.prune_conv_out_channels
-            if isinstance(root, nn.Conv2d)
-            else tp.prune_linear_out_channels
-        )
         if spare <= 0 or (isinstance(root, nn.Conv2d) and root.groups > 1):
             continue
-        group = graph.get_pruning_group(root, prune, idxs=list(range(width)))
-        least = _importance(group, width, norm).argsort(stable=True)[:spare]
-        graph.get_pruning_group(root, prune, idxs=sorted(least.tolist())).prune()
+        group = graph.get_pruning_group(root, _pruner(tp, root), idxs=list(range(width)))
+        least = criterion.scores(group, width).argsort(stable=True)[:spare]
+        graph.get_pruning_group(root, _pruner(tp, root), idxs=sorted(least.tolist())).prune()
 
 
-def _candidates(
-    graph: Any,
-    network: nn.Module,
-    current: Cost,
-    sample: Tensor,
-    multiple_of: int,
-    norm: int,
-    wanted: int,
-) -> Iterator[_Candidate]:
-    """For each group of layers that lose channels together, the block that it can spare most."""
+def _groups(graph: Any, network: nn.Module, sample: Tensor, multiple_of: int) -> Iterator[Any]:
+    """The groups of layers that lose channels together and can spare some."""
     head = _last_producer(network, sample)
-    names = {layer: name for name, layer in network.named_modules()}
     for group in graph.get_all_groups(
         ignored_layers=[head], root_module_types=[nn.Conv2d, nn.Linear]
     ):
-        root = group[0].dep.target.module
-        width = _width(root)
-        if any(member.dep.target.module is head and _is_out(member) for member in group):
-            continue
+        width = _width(group[0].dep.target.module)
         block = width % multiple_of or multiple_of
-        if width - block < multiple_of or any(_is_grouped(member) for member in group):
-            continue
-        importance = _importance(group, width, norm)
-        channels = sorted(importance.argsort(stable=True)[:block].tolist())
-        saved = sum(
-            current.macs[names[member.dep.target.module]]
-            * sum(index in channels for index in member.root_idxs)
-            / len(member.idxs)
-            for member in _costly_members(group)
-        )
-        if saved > 0:
-            share = float(importance[channels].sum() / importance.sum())
-            lost = -math.log(max(1 - share, 1e-12))
-            yield _Candidate(root, channels, lost / min(saved, wanted))
+        ends = any(member.dep.target.module is head and is_output(member) for member in group)
+        if not ends and width - block >= multiple_of and not any(map(_is_grouped, group)):
+            yield group
 
 
-def _importance(group: Any, width: int, norm: int) -> Tensor:
-    """How much each channel matters [width]: the mean, over the convolutions and linear layers that
-    give these channels or take them, of the norm of its weights beside the layer's mean norm.
+def _block(
+    group: Any,
+    network: nn.Module,
+    current: Cost,
+    multiple_of: int,
+    criterion: Criterion,
+    first: Mapping[nn.Module, int],
+    sensitivities: Mapping[nn.Module, float],
+    macs: int,
+) -> _Block | None:
+    """The channels that a group can spare best, None where they cost nothing."""
+    root = group[0].dep.target.module
+    names = {layer: name for name, layer in network.named_modules()}
+    width = _width(root)
+    scores = criterion.scores(group, width)
+    count = width % multiple_of or multiple_of
+    channels = sorted(scores.argsort(stable=True)[:count].tolist())
+    saved = sum(
+        current.macs[names[member.dep.target.module]]
+        * sum(index in channels for index in member.root_idxs)
+        / len(member.idxs)
+        for member in _costly_members(group)
+    )
+    if saved <= 0:
+        return None
+    total = float(scores.sum())
+    taken = float(scores[channels].sum())
+    return _Block(
+        root,
+        channels,
+        taken / total if total else 0.0,
+        taken * width / (total * count) if total else 0.0,
+        saved,
+        current.total_macs - macs,
+        width / first[root],
+        sensitivities.get(root, 1.0),
+    )
 
-    A batch norm that follows is one more member: |gamma|, which scales the channel's output.
-    """
-    total, members = torch.zeros(width), 0
-    for member in group:
-        layer = member.dep.target.module
-        weight = getattr(layer, "weight", None)
-        if weight is None:
-            continue
-        weight = weight.detach()
-        if not _is_out(member) and weight.dim() > 1:
-            weight = weight.transpose(0, 1)
-        rows = weight.flatten(1) if weight.dim() > 1 else weight[:, None]
-        norms = rows[member.idxs].norm(p=norm, dim=1) ** norm
-        channel = torch.zeros(width).index_add(0, torch.tensor(member.root_idxs), norms)
-        channel = channel ** (1 / norm)
-        total += channel / channel.mean().clamp_min(1e-12)
-        members += 1
-    return total / members
+
+def _sensitivities(
+    groups: list[Any], criterion: Criterion, evidence: Evidence
+) -> dict[nn.Module, float]:
+    """How much the loss rises when the half of a group's channels that matters least is silenced,
+    in units of the mean over the groups; a little for those whose loss does not rise."""
+    rises = {}
+    before = loss_without(None, [], evidence)
+    for group in groups:
+        root = group[0].dep.target.module
+        least = criterion.scores(group, _width(root)).argsort(stable=True)[: _width(root) // 2]
+        rises[root] = max(loss_without(group, least.tolist(), evidence) - before, 0.0)
+    mean = sum(rises.values()) / max(len(rises), 1)
+    return {root: max(rise / mean if mean else 1.0, 0.01) for root, rise in rises.items()}
+
+
+def _pruner(tp: Any, root: nn.Module) -> Any:
+    if isinstance(root, nn.Conv2d):
+        return tp.prune_conv_out_channels
+    return tp.prune_linear_out_channels
 
 
 def _costly_members(group: Any) -> Iterator[Any]:
@@ -156,14 +206,6 @@ def _is_grouped(member: Any) -> bool:
     """Whether the member is a convolution in groups of several channels, whose widths are tied."""
     layer = member.dep.target.module
     return isinstance(layer, nn.Conv2d) and layer.groups not in (1, layer.out_channels)
-
-
-def _is_out(member: Any) -> bool:
-    """Whether a member of a group loses rows of its weight (its outputs) rather than columns."""
-    layer = member.dep.target.module
-    if getattr(layer, "groups", 1) > 1 or not isinstance(layer, (nn.Conv2d, nn.Linear)):
-        return True
-    return bool(member.dep.handler.__name__ == "prune_out_channels")
 
 
 def _producers(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:

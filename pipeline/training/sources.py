@@ -13,7 +13,8 @@ TRAINING_SOURCES = tuple(
     for part in ("augment", "export", "loop", "losses", "networks", "results", "series")
 )
 DISTILLATION_SOURCES = tuple(
-    f"tinsmith.pipeline.training.{part}" for part in ("cutting", "distillation", "pruning")
+    f"tinsmith.pipeline.training.{part}"
+    for part in ("criteria", "cutting", "distillation", "pruning")
 )
 TRAINING_TOOLS = ("torch", "onnxscript", "numpy")
 

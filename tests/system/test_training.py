@@ -26,6 +26,7 @@ from tinsmith.pipeline.stages.prune import PruneStudent  # noqa: E402
 from tinsmith.pipeline.stages.teacher import TrainTeacher  # noqa: E402
 from tinsmith.pipeline.training import sources  # noqa: E402
 from tinsmith.pipeline.training.augment import augment  # noqa: E402
+from tinsmith.pipeline.training.criteria import Norms  # noqa: E402
 from tinsmith.pipeline.training.export import export_onnx  # noqa: E402
 from tinsmith.pipeline.training.loop import (  # noqa: E402
     Recipe,
@@ -415,7 +416,7 @@ def test_channels_go_together_through_depthwise_and_residual_layers(
     torch.manual_seed(0)
     network, x = Residual(), torch.zeros(1, 1, 12, 12)
     before = cost(network, x).total_macs
-    remove_channels(network, x, int(before * 0.5), multiple_of, norm)
+    remove_channels(network, x, int(before * 0.5), multiple_of, Norms(norm))
     after = widths(network)
     assert cost(network, x).total_macs <= before * 0.5
     assert after["first"] == after["depthwise"] == after["pointwise"]
@@ -435,7 +436,7 @@ def test_channels_that_are_zero_go_first_and_change_nothing() -> None:
     x = torch.rand(5, 1, 12, 12)
     expected, before = network(x), cost(network, x[:1])
     saved = 4 * (before.macs["last"] // 24 + before.macs["head"] // 24)
-    remove_channels(network, x[:1], before.total_macs - saved, multiple_of=4, norm=2)
+    remove_channels(network, x[:1], before.total_macs - saved, multiple_of=4, criterion=Norms(2))
     assert widths(network)["last"] == 20
     torch.testing.assert_close(network(x), expected)
 
@@ -443,7 +444,7 @@ def test_channels_that_are_zero_go_first_and_change_nothing() -> None:
 def test_weights_of_a_pruned_network_go_into_a_fresh_one() -> None:
     torch.manual_seed(0)
     network, x = Residual().eval(), torch.rand(2, 1, 12, 12)
-    remove_channels(network, x[:1], 20_000, multiple_of=2, norm=1)
+    remove_channels(network, x[:1], 20_000, multiple_of=2, criterion=Norms(1))
     fresh = load_weights(Residual(), network.state_dict()).eval()
     torch.testing.assert_close(fresh(x), network.eval()(x))
     assert cost(fresh, x[:1]) == cost(network, x[:1])

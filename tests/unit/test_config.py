@@ -73,7 +73,10 @@ def test_a_configuration_never_changes(tmp_path: Path) -> None:
         ("[prune]\nmacs = 0", "[prune] macs = 0: must be greater than 0"),
         ("[augment]\nscale = 1", "[augment] scale = 1: must be less than 1"),
         ("[augment]\nflip = 1", "[augment] flip = 1: must be true or false"),
-        ('[prune]\nnorm = "l3"', "[prune] norm = \"l3\": allowed: 'l1' or 'l2'"),
+        (
+            '[prune]\ncriterion = "l3"',
+            "[prune] criterion = \"l3\": allowed: 'l1', 'l2', 'gradient'",
+        ),
         ('[run]\nname = ""', '[run] name = "": must not be empty'),
         ("[run]\nname = 3", "[run] name = 3: must be a text in quotes"),
         ('[run]\nout = ""', '[run] out = "": must be a path in quotes'),
