@@ -5,6 +5,7 @@ The same program gives the same bytes: no dates, no paths, no hashes of memory a
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -150,7 +151,8 @@ def emit(program: Program, *, trace: bool = False) -> Sources:
         "inputs": inputs,
         "outputs": outputs,
         "states": states,
-        "constants": [_array(c) for c in program.constants],
+        "constants": [_array(c, program.name.upper()) for c in program.constants],
+        "flashes": [(m, section_macro(program.name.upper(), m.name)) for m in program.flashes],
         "helpers": _helpers(kernels, env),
         "kernels": kernels,
         "steps": _calls(program, calls),
@@ -169,6 +171,7 @@ def emit(program: Program, *, trace: bool = False) -> Sources:
     return Sources(program.name, files, weights)
 
 
+@functools.cache
 def environment() -> jinja2.Environment:
     """The templates, read strictly: an undefined name is an error."""
     return jinja2.Environment(
@@ -321,6 +324,8 @@ def arena_facts(program: Program) -> dict[str, Any]:
     """
     inside = len(program.arenas) == 1 and not program.caller_arena
     upper = program.name.upper()
+    # Of several arenas each can be placed; one alone lies where the context does.
+    named = len(program.arenas) > 1 or program.arenas[0].section
     arenas: list[dict[str, Any]] = [
         {
             "region": arena.name,
@@ -329,7 +334,7 @@ def arena_facts(program: Program) -> dict[str, Any]:
             "bytes": f"{upper}_{f'{region}_'.upper() if region else ''}ARENA_BYTES",
             "nbytes": max(arena.nbytes, 1),
             "section": arena.section,
-            "section_macro": f"{upper}_{arena.name.upper()}_SECTION" if arena.section else "",
+            "section_macro": section_macro(upper, arena.name) if named else "",
             "state": _kept_ranges(program, region),
         }
         for arena in program.arenas
@@ -348,6 +353,11 @@ def arena_facts(program: Program) -> dict[str, Any]:
 def _users(arenas: Sequence[Mapping[str, Any]], texts: Mapping[str, str]) -> dict[str, list[Any]]:
     """For each function of the model, by the text that it has, the arenas that it needs."""
     return {f: [a for a in arenas if f"&{a['pointer']}[" in text] for f, text in texts.items()}
+
+
+def section_macro(upper: str, memory: str) -> str:
+    """The macro that puts a variable into a memory."""
+    return f"{upper}_{memory.upper()}_SECTION" if memory else ""
 
 
 def _arena_name(region: str) -> str:
@@ -440,7 +450,7 @@ def _state(index: int, name: str, view: BufferView, initial: NDArray[Any]) -> di
     }
 
 
-def _array(constant: Constant) -> dict[str, Any]:
+def _array(constant: Constant, upper: str) -> dict[str, Any]:
     flat = constant.data.reshape(-1)
     return {
         "name": constant.name,
@@ -452,6 +462,7 @@ def _array(constant: Constant) -> dict[str, Any]:
         ),
         "nbytes": constant.nbytes,
         "align": constant.align,
+        "section_macro": section_macro(upper, constant.flash),
     }
 
 

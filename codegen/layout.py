@@ -16,16 +16,27 @@ from tinsmith.codegen.calls import (
 )
 from tinsmith.codegen.lives import lives_of
 from tinsmith.codegen.order import Work, least_peak_order
+from tinsmith.codegen.program import Memory
 from tinsmith.codegen.stripes import flow_of
 
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """Choices in the order of their calls, chains of them, and where their buffers lie."""
+    """Choices in the order of their calls, chains of them, and where their buffers lie.
+
+    memories: those that the buffers lie in, where the target tells them apart.
+    """
 
     choices: Sequence[Choice]
     plan: memory.MemoryPlan
     streamed: tuple[Streamed, ...] = ()
+    memories: tuple[Memory, ...] = ()
+
+
+def alignment_of(net: Network) -> int:
+    """The bytes that every buffer's offset is a multiple of."""
+    computed = [t for t in net.graph.tensors.values() if not t.is_constant]
+    return max([memory.ALIGNMENT, *(t.dtype.bytes for t in computed)])
 
 
 def lay_out(net: Network, kernels: Kernels) -> Layout:
@@ -55,8 +66,7 @@ def place(
     net: Network, choices: Sequence[Choice], streamed: Sequence[Streamed], limit_bytes: int
 ) -> Layout | None:
     """The plan of these calls in their order, where it is smaller than a limit."""
-    computed = [t for t in net.graph.tensors.values() if not t.is_constant]
-    alignment = max([memory.ALIGNMENT, *(t.dtype.bytes for t in computed)])
+    alignment = alignment_of(net)
     flow = flow_of(net.graph, [c.node for c in choices], net.alias, net.kept)
     lives, overlaps = lives_of(net, choices, flow, streamed)
     if memory.lower_bound(lives, overlaps, alignment) >= limit_bytes:

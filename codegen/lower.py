@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 
 from tinsmith.codegen.calls import Choice, Kernels, network_of
 from tinsmith.codegen.choice import Measured, Usable, usable_kernels
+from tinsmith.codegen.flashes import into_flashes
 from tinsmith.codegen.layout import lay_out
 from tinsmith.codegen.least_ram import least_ram
-from tinsmith.codegen.program import Program, StateView, aliases
+from tinsmith.codegen.program import Memory, Program, StateView, aliases
+from tinsmith.codegen.regions import into_memories
 from tinsmith.codegen.steps import places_of, steps_of
 from tinsmith.codegen.verify import verify
 from tinsmith.pipeline.errors import UnsupportedModel
@@ -32,12 +34,18 @@ class LowerOptions:
     preserve_inputs: inputs are not overwritten during a run.
     choice: layer -> name of the kernel that it gets, whatever the objective prefers.
     measured: layer -> kernel -> what it costs there, which counts before the cost model.
+    memories: those that arenas may lie in, from the fastest to the slowest, with their limits; none
+    where the target does not tell them apart. own_flash_bytes: what constants may take of the
+    target's own flash; those that do not fit go to `flashes`, in their order.
     """
 
     objective: str = "balanced"
     preserve_inputs: bool = False
     choice: Mapping[str, str] = field(default_factory=dict)
     measured: Measured = field(default_factory=dict)
+    memories: tuple[Memory, ...] = ()
+    own_flash_bytes: int | None = None
+    flashes: tuple[Memory, ...] = ()
 
 
 def lower(
@@ -53,6 +61,8 @@ def lower(
     layout = lay_out(net, kernels)
     if options.objective == "ram":
         layout = least_ram(net, kernels, layout)
+    if options.memories:
+        layout = into_memories(net, layout, options.memories)
     places = places_of(net, layout)
     done = steps_of(places, layout)
     program = Program(
@@ -68,9 +78,10 @@ def lower(
         layout.plan.arena_bytes,
         layout.plan.lower_bound,
         options.preserve_inputs,
+        layout.memories,
         loops=done.loops,
     )
-    return verify(program)
+    return into_flashes(verify(program), options.own_flash_bytes, options.flashes)
 
 
 def _check_lowerable(graph: Graph, usable: Usable, alias: Mapping[str, str]) -> None:

@@ -29,13 +29,11 @@ class Places:
     """Where the buffers of a layout lie."""
 
     net: Network
-    offsets: Mapping[str, int]
+    placed: Mapping[str, Placed]
 
     def view(self, tensor: str) -> BufferView:
-        t = self.net.graph.tensors[tensor]
-        return BufferView(
-            self.offsets[self.net.buffer(tensor)], t.nbytes, t.dtype, t.shape, t.quant
-        )
+        t, at = self.net.graph.tensors[tensor], self.placed[self.net.buffer(tensor)]
+        return BufferView(at.offset, t.nbytes, t.dtype, t.shape, t.quant, at.region)
 
     def rows(self, tensor: str, first: int, end: int, low: int) -> BufferView:
         """Rows of a tensor whose buffer starts with row `low`."""
@@ -53,14 +51,12 @@ class Places:
     def scratch(self, node: Node, plan: KernelPlan) -> BufferView | None:
         if not plan.scratch_bytes:
             return None
-        nbytes = plan.scratch_bytes
-        return BufferView(
-            self.offsets[f"scratch of {node.name}"], nbytes, DType.INT8, (nbytes,), None
-        )
+        nbytes, at = plan.scratch_bytes, self.placed[f"scratch of {node.name}"]
+        return BufferView(at.offset, nbytes, DType.INT8, (nbytes,), None, at.region)
 
 
 def places_of(net: Network, layout: Layout) -> Places:
-    return Places(net, {p.name: p.offset for p in layout.plan.placed})
+    return Places(net, {p.name: p for p in layout.plan.placed})
 
 
 def steps_of(places: Places, layout: Layout) -> Steps:

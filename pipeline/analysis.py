@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from tinsmith.codegen.emit import model_name
-from tinsmith.codegen.program import Program
+from tinsmith.codegen.program import Memory, Program
 from tinsmith.pipeline.code_options import CodeOptions
-from tinsmith.pipeline.deployment import lower_for, peak_step
-from tinsmith.pipeline.errors import UnsupportedModel
+from tinsmith.pipeline.deployment import (
+    check_fit,
+    lower_for,
+    makers_of,
+    own_weight_bytes,
+    peak_step,
+)
+from tinsmith.pipeline.errors import DoesNotFit, UnsupportedModel
 from tinsmith.pipeline.graph import Graph, Shape, Tensor
 from tinsmith.pipeline.ops import OPS, call_of
 from tinsmith.targets.target import Target
@@ -45,6 +51,34 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Bytes [offset, offset + nbytes) of a memory's arena ("" where there is one only), held from
+    the layer `first` to the layer `last`; None before the first and after the last.
+
+    name: the layer that computes what lies there, or the input's.
+    """
+
+    name: str
+    memory: str
+    offset: int
+    nbytes: int
+    first: str | None
+    last: str | None
+
+
+@dataclass(frozen=True)
+class MemoryUse:
+    """What a model takes of a memory. kind: "ram" or "flash" (weights beside the own flash)."""
+
+    name: str
+    kind: str
+    nbytes: int
+    limit_bytes: int | None
+    section: str
+    fits: bool
+
+
+@dataclass(frozen=True)
 class Analysis:
     """The preflight of a model; figures are bytes.
 
@@ -52,6 +86,8 @@ class Analysis:
     PLANNED_ELEMENTS, and where something is not supported.
     unsupported: a line for each layer, with the reason and what to do.
     weight_bytes: for a target, as its kernels store them; else as the model has them.
+    memories: where the target tells its memories apart, those that the model lies in. buffers: the
+    map of the arenas.
     """
 
     model: str
@@ -72,6 +108,8 @@ class Analysis:
     flash_limit_bytes: int | None = None
     ram_limit_bytes: int | None = None
     fits: bool | None = None
+    memories: tuple[MemoryUse, ...] = ()
+    buffers: tuple[Place, ...] = ()
 
     def json(self) -> dict[str, Any]:
         """The report as plain data, for a file."""
@@ -101,10 +139,11 @@ def analyze(
     parameters = sum(t.size for t in constants)
     extra: dict[str, Any] = {}
     if target is not None:
+        limited = (options or CodeOptions()).limited(target)
         extra = {
             "target": target.name,
-            "flash_limit_bytes": target.flash_bytes,
-            "ram_limit_bytes": target.ram_bytes,
+            "flash_limit_bytes": limited.flash_bytes,
+            "ram_limit_bytes": limited.ram_bytes,
         }
     if program is not None and target is not None:
         weight_bytes = program.weight_bytes
@@ -115,8 +154,9 @@ def analyze(
             "arena_lower_bound": program.arena_lower_bound,
             "peak_layer": program.steps[step].node.name if inside else None,
             "peak_tensors": tuple(alive),
-            "fits": weight_bytes <= (target.flash_bytes or weight_bytes)
-            and program.arena_bytes <= (target.ram_bytes or program.arena_bytes),
+            "fits": _fits(program, limited),
+            "memories": (*_uses(program.regions, "ram"), *_uses(program.flashes, "flash")),
+            "buffers": tuple(_places(program)),
         }
     return Analysis(
         graph.name,
@@ -131,6 +171,31 @@ def analyze(
         unsupported,
         **extra,
     )
+
+
+def _fits(program: Program, target: Target) -> bool:
+    try:
+        check_fit(program, target, own_weight_bytes(program), program.arena_bytes)
+    except DoesNotFit:
+        return False
+    return True
+
+
+def _uses(memories: Sequence[Memory], kind: str) -> Iterator[MemoryUse]:
+    for m in memories:
+        fits = m.limit_bytes is None or m.nbytes <= m.limit_bytes
+        yield MemoryUse(m.name, kind, m.nbytes, m.limit_bytes, m.section, fits)
+
+
+def _places(program: Program) -> Iterator[Place]:
+    steps, makers = program.steps, makers_of(program)
+
+    def layer(step: int) -> str | None:
+        return steps[step].node.name if 0 <= step < len(steps) else None
+
+    for b in program.buffers:
+        name = makers.get(b.name, b.name)
+        yield Place(name, b.region, b.offset, b.nbytes, layer(b.first), layer(b.last))
 
 
 def _constants(graph: Graph) -> Sequence[Tensor]:

@@ -54,6 +54,13 @@ ArenaOption = Annotated[
         help="static: the context holds the arena; caller: the firmware hands it to init.",
     ),
 ]
+MemoryOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--memory",
+        help="NAME=BYTES: the most of a memory of the target that the model may take; repeat.",
+    ),
+]
 CalibrateOption = Annotated[
     Path | None,
     typer.Option(help="Samples (.npy, .npz; floats [N, ...]) to quantize a float model with."),
@@ -101,6 +108,7 @@ def generate(
     objective: ObjectiveOption = "balanced",
     preserve_inputs: PreserveOption = False,
     arena: ArenaOption = "static",
+    memory: MemoryOption = None,
     calibrate: CalibrateOption = None,
     toolchain: ToolchainOption = None,
     start: StartOption = None,
@@ -108,7 +116,7 @@ def generate(
     shape: ShapeOption = None,
 ) -> None:
     """Write C sources that stand alone: model, header, build file, README, self-test."""
-    from tinsmith.pipeline.code_options import CodeOptions
+    from tinsmith.pipeline.code_options import CodeOptions, parse_memories
     from tinsmith.pipeline.generation import generate as make
     from tinsmith.pipeline.model_files import read_quantized
     from tinsmith.pipeline.output_folder import check_folder, write_folder
@@ -117,7 +125,8 @@ def generate(
     from tinsmith.targets.toolchains import find_toolchain
 
     device = target_named(target)
-    options = CodeOptions(objective, preserve_inputs, arena)
+    limits = parse_memories(memory or (), device)
+    options = CodeOptions(objective, preserve_inputs, arena, limits)
     check_folder(out)
     read = read_quantized(model, calibrate, read_options(start, end, shape))
     made = make(
@@ -139,6 +148,7 @@ def validate(
     objective: ObjectiveOption = "balanced",
     preserve_inputs: PreserveOption = False,
     arena: ArenaOption = "static",
+    memory: MemoryOption = None,
     inputs: Annotated[
         Path | None, typer.Option(help=".npy or .npz of samples [N, ...]; random by default.")
     ] = None,
@@ -159,7 +169,7 @@ def validate(
 ) -> None:
     """Run a model on a target and compare every byte with the interpreter and the oracles."""
     from tinsmith.codegen.emit import model_name
-    from tinsmith.pipeline.code_options import CodeOptions
+    from tinsmith.pipeline.code_options import CodeOptions, parse_memories
     from tinsmith.pipeline.deployment import make_program
     from tinsmith.pipeline.model_files import read_arrays, read_quantized, to_input
     from tinsmith.pipeline.report.tables import print_validation
@@ -169,7 +179,8 @@ def validate(
     from tinsmith.targets.toolchains import find_toolchain
 
     device = target_named(target)
-    options = CodeOptions(objective, preserve_inputs, arena)
+    limits = parse_memories(memory or (), device)
+    options = CodeOptions(objective, preserve_inputs, arena, limits)
     graph = read_quantized(model, calibrate, read_options(start, end, shape)).graph
     if inputs is None:
         data, note = random_samples(graph, samples, seed), RANDOM_NOTE
@@ -208,6 +219,7 @@ def analyze(
     ] = None,
     objective: ObjectiveOption = "balanced",
     preserve_inputs: PreserveOption = False,
+    memory: MemoryOption = None,
     json_file: JsonOption = None,
     calibrate: CalibrateOption = None,
     start: StartOption = None,
@@ -216,13 +228,16 @@ def analyze(
 ) -> None:
     """Per layer: shapes, MACs, weights, activations; with a target, whether it fits."""
     from tinsmith.pipeline.analysis import analyze as look
-    from tinsmith.pipeline.code_options import CodeOptions
+    from tinsmith.pipeline.code_options import CodeOptions, parse_memories
     from tinsmith.pipeline.model_files import read_model, read_quantized
     from tinsmith.pipeline.report.tables import print_analysis
     from tinsmith.targets.target import target_named
 
     device = None if target is None else target_named(target)
-    options = CodeOptions(objective, preserve_inputs)
+    if memory and device is None:
+        raise ConfigError("--memory says what the model may take of a target: name one with -t")
+    limits = () if device is None else parse_memories(memory or (), device)
+    options = CodeOptions(objective, preserve_inputs, memories=limits)
     reading = read_options(start, end, shape)
     read = read_quantized(model, calibrate, reading) if calibrate else read_model(model, reading)
     report = look(read.graph, device, options)

@@ -352,6 +352,13 @@ class Generate(Table):
             "it to `<model>_init`."
         ),
     )
+    memories: dict[str, Annotated[int, Field(ge=0)]] = Field(
+        default={},
+        description=(
+            "The most bytes of a memory of the targets that the model may take, like "
+            "`{ dtcm = 65536 }`; 0 leaves the memory out."
+        ),
+    )
 
 
 class Validate(Table):

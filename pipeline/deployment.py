@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from tinsmith.codegen.emit import Sources, emit
+from tinsmith.codegen.emit import Sources, emit, section_macro
 from tinsmith.codegen.lower import LowerOptions, lower
-from tinsmith.codegen.program import Program
+from tinsmith.codegen.program import Memory, Program
 from tinsmith.pipeline.code_options import CodeOptions
 from tinsmith.pipeline.errors import DoesNotFit
 from tinsmith.pipeline.graph import Array, Graph
 from tinsmith.targets.emulators import open_runner
 from tinsmith.targets.harness import ModelInterface, OuterArena
 from tinsmith.targets.image import Image, Sizes
-from tinsmith.targets.target import Target
+from tinsmith.targets.target import Region, Target
 from tinsmith.targets.toolchains import Toolchain, compile_image, find_toolchain
 
 
@@ -34,20 +34,56 @@ class Build:
     image: Image
 
 
+# Kept free in the target's own flash for code and tables, where weights may lie elsewhere.
+CODE_RESERVE_BYTES = 16 * 1024
+
+
 def make_program(
     graph: Graph, name: str, target: Target, options: CodeOptions | None = None
 ) -> Program:
     """The program for a target; DoesNotFit where its constants or its arena alone are too large."""
-    program = lower_for(graph, name, target, options or CodeOptions())
-    check_fit(program, target, program.weight_bytes, program.arena_bytes)
+    options = options or CodeOptions()
+    program = lower_for(graph, name, target, options)
+    own = own_weight_bytes(program)
+    check_fit(program, options.limited(target), own, program.arena_bytes)
     return program
+
+
+def own_weight_bytes(program: Program) -> int:
+    """The weights in the target's own flash."""
+    return program.weight_bytes - sum(m.nbytes for m in program.flashes)
 
 
 def lower_for(graph: Graph, name: str, target: Target, options: CodeOptions) -> Program:
     """As `make_program`, for what does not fit as well."""
-    lowering = LowerOptions(options.objective, options.preserve_inputs)
+    target = options.limited(target)
+    lowering = LowerOptions(
+        options.objective,
+        options.preserve_inputs,
+        memories=_memories(target.arena_regions),
+        own_flash_bytes=_own_flash(target),
+        flashes=_memories(target.weight_regions),
+    )
     program = lower(graph, name, target.isa, lowering)
+    if too_full(program.regions):
+        # One arena may span memories that are adjacent.
+        whole = lower(graph, name, target.isa, replace(lowering, memories=()))
+        if not options.memories and whole.arena_bytes <= (target.ram_bytes or 0):
+            program = whole
     return replace(program, caller_arena=options.arena == "caller")
+
+
+def _memories(regions: Sequence[Region]) -> tuple[Memory, ...]:
+    return tuple(Memory(r.name, 0, r.section or "", r.bytes) for r in regions)
+
+
+def _own_flash(target: Target) -> int | None:
+    return None if target.flash_bytes is None else max(target.flash_bytes - CODE_RESERVE_BYTES, 0)
+
+
+def too_full(memories: Sequence[Memory]) -> list[Memory]:
+    """The memories of which the program takes more than it may."""
+    return [m for m in memories if m.limit_bytes is not None and m.nbytes > m.limit_bytes]
 
 
 def interface_of(program: Program) -> ModelInterface:
@@ -55,15 +91,35 @@ def interface_of(program: Program) -> ModelInterface:
         program.name,
         tuple(v.nbytes for _, v in program.inputs),
         tuple(v.nbytes for _, v in program.outputs),
-        _outer_arenas(program),
+        tuple(_outer_arenas(program)),
+        tuple(m.section for m in program.flashes),
     )
 
 
-def _outer_arenas(program: Program) -> tuple[OuterArena, ...]:
+def _outer_arenas(program: Program) -> Iterator[OuterArena]:
     """The arenas that are no part of the context."""
-    if program.caller_arena:
-        return tuple(OuterArena(f"arena_{i}", a.nbytes) for i, a in enumerate(program.arenas))
-    return ()
+    for index, arena in enumerate(program.arenas):
+        if program.caller_arena:
+            yield OuterArena(arena.name or f"arena_{index}", arena.nbytes)
+        elif len(program.arenas) > 1:
+            yield OuterArena(arena.name, arena.nbytes, arena.section or _own_section(arena))
+
+
+def _own_section(arena: Memory) -> str:
+    """Where the harness puts an arena that lies among variables, to guard it as the others."""
+    return f".bss.tinsmith_h_{arena.name}"
+
+
+def _section_flags(program: Program) -> tuple[str, ...]:
+    """Definitions of the macros by which arenas get into sections of the harness."""
+    if program.caller_arena or len(program.arenas) < 2:
+        return ()
+    upper = program.name.upper()
+    return tuple(
+        f'-D{section_macro(upper, a.name)}=__attribute__((section("{_own_section(a)}")))'
+        for a in program.arenas
+        if not a.section
+    )
 
 
 def build(
@@ -92,9 +148,11 @@ def build(
         weight_symbols=sources.weight_symbols,
         sanitize=sanitize,
         opt=opt,
+        extra_flags=_section_flags(program),
     )
     if image.sizes is not None and not trace:
-        check_fit(program, target, image.sizes.flash_bytes, image.sizes.ram_bytes)
+        own = image.sizes.flash_bytes - image.sizes.outer_flash_bytes
+        check_fit(program, target, own, image.sizes.ram_bytes)
     return Build(target, program, sources, image)
 
 
@@ -152,7 +210,10 @@ def _first_output(program: Program, step: int, data: bytes) -> Array:
 
 
 def check_fit(program: Program, target: Target, flash_bytes: int, ram_bytes: int) -> None:
-    """DoesNotFit with how much is missing and the layer that decides, for flash and RAM alike."""
+    """DoesNotFit with how much is missing and the layer that decides, for flash and RAM alike.
+
+    flash_bytes: what the target's own flash has to hold. ram_bytes: all RAM but the stack.
+    """
     problems = []
     if target.flash_bytes is not None and flash_bytes > target.flash_bytes:
         layer, size = heaviest_layer(program)
@@ -161,7 +222,16 @@ def check_fit(program: Program, target: Target, flash_bytes: int, ram_bytes: int
             f"{flash_bytes - target.flash_bytes:,} too many; most are the weights of '{layer}' "
             f"({size:,} bytes). Prune or narrow that layer, or choose a larger target"
         )
-    if target.ram_bytes is not None and ram_bytes > target.ram_bytes:
+    for memory in too_full(program.flashes):
+        assert memory.limit_bytes is not None
+        problems.append(
+            f"flash '{memory.name}': needs {memory.nbytes:,} bytes, the model may take "
+            f"{memory.limit_bytes:,}: {memory.nbytes - memory.limit_bytes:,} too many. Prune the "
+            "model, or choose a larger target"
+        )
+    if program.regions:
+        problems += [_full_text(program, memory) for memory in too_full(program.regions)]
+    elif target.ram_bytes is not None and ram_bytes > target.ram_bytes:
         problems.append(
             f"RAM: needs {ram_bytes:,} bytes, {target.name} has {target.ram_bytes:,}: "
             f"{ram_bytes - target.ram_bytes:,} too many; the most are alive in "
@@ -174,15 +244,30 @@ def check_fit(program: Program, target: Target, flash_bytes: int, ram_bytes: int
         )
 
 
+def _full_text(program: Program, memory: Memory) -> str:
+    assert memory.limit_bytes is not None
+    others = [m for m in program.regions if m is not memory]
+    beside = "".join(
+        f"; beside it {m.nbytes:,} of {m.limit_bytes:,} bytes of '{m.name}' are used"
+        for m in others
+    )
+    return (
+        f"RAM '{memory.name}': needs {memory.nbytes:,} bytes, the model may take "
+        f"{memory.limit_bytes:,}: {memory.nbytes - memory.limit_bytes:,} too many{beside}; the "
+        f"most are alive in {peak_text(program, memory.name)}. Use -O ram, a larger stride or "
+        "fewer channels there, or choose a larger target"
+    )
+
+
 def heaviest_layer(program: Program) -> tuple[str, int]:
     """The layer with the most constants, and their bytes."""
     sizes = [(s.node.name, sum(c.nbytes for c in s.plan.constants)) for s in program.steps]
     return max(sizes, key=lambda pair: pair[1], default=("", 0))
 
 
-def peak_text(program: Program) -> str:
-    """The step at which most bytes of the arena are in use, and what lies there."""
-    step, alive = peak_step(program)
+def peak_text(program: Program, region: str = "") -> str:
+    """The step at which most bytes of an arena are in use, and what lies there."""
+    step, alive = peak_step(program, region)
     if not program.steps:
         return "the inputs"
     name = program.steps[min(max(step, 0), len(program.steps) - 1)].node.name
@@ -190,18 +275,25 @@ def peak_text(program: Program) -> str:
     return f"'{name}' ({parts})"
 
 
-def peak_step(program: Program) -> tuple[int, list[tuple[str, int]]]:
-    """The step whose live buffers reach highest in the arena, and these, largest first.
+def peak_step(program: Program, region: str = "") -> tuple[int, list[tuple[str, int]]]:
+    """The step whose live buffers reach highest in an arena, and these, largest first.
 
-    A tensor goes by the name of the layer that computes it, which is short.
+    region: that of the arena, where there are several; else of all of them together. A tensor goes
+    by the name of the layer that computes it, which is short.
     """
     best, reach = 0, -1
+    buffers = [b for b in program.buffers if not region or b.region in ("", region)]
     for step in range(-1, len(program.steps) + 1):
-        alive = [b for b in program.buffers if b.first <= step <= b.last]
+        alive = [b for b in buffers if b.first <= step <= b.last]
         top = max((b.offset + b.nbytes for b in alive), default=0)
         if top > reach:
             best, reach = step, top
-    alive = [b for b in program.buffers if b.first <= best <= b.last]
-    makers = {out: node.name for node in program.graph.nodes for out in node.outputs[:1]}
+    alive = [b for b in buffers if b.first <= best <= b.last]
+    makers = makers_of(program)
     named = [(makers.get(b.name, b.name), b.nbytes) for b in alive]
     return best, sorted(named, key=lambda p: (-p[1], p[0]))
+
+
+def makers_of(program: Program) -> dict[str, str]:
+    """Tensor -> the layer that computes it as its first output: a short name for it."""
+    return {out: node.name for node in program.graph.nodes for out in node.outputs[:1]}

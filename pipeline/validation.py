@@ -50,6 +50,7 @@ class Validation:
 
     mismatches: bytes of all outputs in which the target differs from the interpreter.
     oracles: differing bytes by oracle. skipped_oracles: oracle -> why it was not asked.
+    memories: bytes of arenas and weights by memory, where the target tells its memories apart.
     """
 
     target: str
@@ -70,6 +71,7 @@ class Validation:
     arena_lower_bound: int
     input: str
     skipped_oracles: Mapping[str, str] = field(default_factory=dict)
+    memories: Mapping[str, int] = field(default_factory=dict)
     layers: tuple[LayerResult, ...] = ()
     first_difference: str | None = None
 
@@ -232,6 +234,7 @@ def validate(
         arena_lower_bound=program.arena_lower_bound,
         input=note or "given samples",
         skipped_oracles=skipped,
+        memories={m.name: m.nbytes for m in (*program.regions, *program.flashes)},
         layers=layers,
         first_difference=next((x.name for x in layers if x.mismatches), None),
     )

@@ -3,7 +3,9 @@
 import dataclasses
 import difflib
 import functools
+import re
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,16 +25,23 @@ _BOARD_KEYS = {
     "multiply_cycles",
 }
 _REGION_KEYS = {"name", "kind", "start", "bytes"}
+_SECTION = re.compile(r"[\w.$]*", re.ASCII)
+_SECTION_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 @dataclass(frozen=True)
 class Region:
-    """One memory of a board: `start` is its address, `bytes` its size."""
+    """One memory of a board: `start` is its address, `bytes` its size.
+
+    `section`: the linker's section that lies in it, by which a model's arena or weights get there;
+    "" for the RAM where variables lie anyway. None: nothing of a model goes there by itself.
+    """
 
     name: str
     kind: Literal["flash", "ram"]
     start: int
     bytes: int
+    section: str | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in ("flash", "ram"):
@@ -43,6 +52,24 @@ class Region:
                 f"region '{self.name}': start {self.start!r} and bytes {self.bytes!r} "
                 "are not a memory"
             )
+        if self.section is not None:
+            self._check_section()
+
+    def _check_section(self) -> None:
+        if not isinstance(self.section, str) or not _SECTION.fullmatch(self.section):
+            raise ConfigError(
+                f"region '{self.name}': section {self.section!r}; allowed: letters, digits, "
+                "'_', '.' and '$'"
+            )
+        if self.kind == "flash" and not self.section:
+            raise ConfigError(
+                f"region '{self.name}': a flash without a section needs no key 'section'"
+            )
+        if not _SECTION_NAME.fullmatch(self.name):
+            raise ConfigError(
+                f"region '{self.name}': with a section, its name becomes a part of C names; "
+                "allowed: small letters, digits and '_', a letter first"
+            )
 
 
 @dataclass(frozen=True)
@@ -50,7 +77,8 @@ class Target:
     """A device to generate for.
 
     `flash_bytes`, `ram_bytes` and `clock_hz` are None where the target sets no limit.
-    `ram_bytes` is the largest RAM that one object may fill; `regions` lists every memory.
+    `ram_bytes` is the largest RAM that one object may fill; `regions` lists every memory, those
+    with sections from the fastest to the slowest.
     `multiply_cycles` is what MULS takes on a Cortex-M0+, whose maker chooses 1 or 32; None where
     that is not known.
     `cflags` holds, per toolchain ("zig", "gcc"), the flags that select the core.
@@ -79,6 +107,16 @@ class Target:
                 raise ConfigError(f"target '{self.name}': {field} is {value!r}, not a whole number")
             if value is not None and value <= 0:
                 raise ConfigError(f"target '{self.name}': {field} is {value}; it must be above 0")
+
+    @property
+    def arena_regions(self) -> tuple[Region, ...]:
+        """The RAM that arenas may lie in, from the fastest to the slowest."""
+        return tuple(r for r in self.regions if r.kind == "ram" and r.section is not None)
+
+    @property
+    def weight_regions(self) -> tuple[Region, ...]:
+        """The flash that weights may lie in beside the target's own."""
+        return tuple(r for r in self.regions if r.kind == "flash" and r.section is not None)
 
     @property
     def kind(self) -> Kind:
@@ -127,13 +165,43 @@ def with_limits(
     )
 
 
+def with_memories(target: Target, limits: Mapping[str, int]) -> Target:
+    """The same target with at most so many bytes of its memories by name; 0 leaves one out.
+
+    ConfigError for a memory that the target lacks, and for more than it has.
+    """
+    named = {r.name: r for r in target.regions}
+    for name, limit in limits.items():
+        if name not in named:
+            allowed = ", ".join(named) or "none: it has one memory; see `tinsmith targets`"
+            raise ConfigError(f"{target.name} has no memory '{name}'; allowed: {allowed}")
+        if not 0 <= limit <= named[name].bytes:
+            raise ConfigError(
+                f"memory '{name}' of {target.name}: {limit:,} bytes; allowed: 0 to "
+                f"{named[name].bytes:,}"
+            )
+    for name, limit in limits.items():
+        region = named[name]
+        field = "flash_bytes" if region.kind == "flash" else "ram_bytes"
+        if region.section is None and region.bytes == getattr(target, field):
+            target = with_limits(target, **{field: max(limit, 1)})
+    kept = (r for r in target.regions if limits.get(r.name) != 0)
+    limited = (dataclasses.replace(r, bytes=limits.get(r.name, r.bytes)) for r in kept)
+    return dataclasses.replace(target, regions=tuple(limited))
+
+
 def all_targets() -> tuple[Target, ...]:
     """Every target: the host, the bare Cortex-M cores, then the boards by name."""
     return tuple(_targets().values())
 
 
 def target_named(name: str) -> Target:
-    """The target of that name; UnknownTarget, with the nearest names, where there is none."""
+    """The target of that name, or of a board file (.toml) of the user's own.
+
+    UnknownTarget, with the nearest names, where there is none; ConfigError for a wrong file.
+    """
+    if name.endswith(".toml"):
+        return read_board(Path(name))
     targets = _targets()
     if name in targets:
         return targets[name]
@@ -159,7 +227,7 @@ def read_board(path: Path) -> Target:
         )
     regions = []
     for entry in data.get("regions", []):
-        _check_keys(path, entry, _REGION_KEYS, required=_REGION_KEYS)
+        _check_keys(path, entry, {*_REGION_KEYS, "section"}, required=_REGION_KEYS)
         regions.append(Region(**entry))
     return Target(
         name=path.stem,

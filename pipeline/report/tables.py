@@ -14,6 +14,8 @@ from tinsmith.pipeline.comparison import Comparison
 from tinsmith.pipeline.graph import Shape
 from tinsmith.pipeline.validation import RANDOM_NOTE, Validation
 
+_LARGEST = 3  # buffers of a memory that a table names
+
 
 def simple_table(*columns: tuple[str, str], title: str | None = None) -> Table:
     """A table with (heading, justification) columns."""
@@ -52,6 +54,8 @@ def print_validation(console: Console, report: Validation) -> None:
         table.add_row(f"bytes that differ from {oracle}", number(count))
     table.add_row("instructions per inference", number(report.instructions))
     table.add_row("arena, bytes", number(report.arena_bytes))
+    for memory, nbytes in report.memories.items():
+        table.add_row(f"in {memory}, bytes", number(nbytes))
     table.add_row("stack, bytes", number(report.stack_bytes))
     table.add_row("code, bytes", number(report.code_bytes))
     table.add_row("weights, bytes", number(report.weight_bytes))
@@ -131,13 +135,39 @@ def _print_fit(console: Console, report: Analysis) -> None:
     if report.peak_layer is not None:
         parts = ", ".join(f"{name} {size:,}" for name, size in report.peak_tensors)
         console.print(f"most is alive at '{report.peak_layer}': {parts}", markup=False)
+    if report.memories:
+        _print_memories(console, report)
     limits = f"flash {number(report.flash_limit_bytes)}, RAM {number(report.ram_limit_bytes)} bytes"
+    if any(use.kind == "ram" for use in report.memories):
+        limits = f"flash {number(report.flash_limit_bytes)} bytes, RAM as above"
     if report.flash_limit_bytes is None and report.ram_limit_bytes is None:
         console.print(f"{report.target} sets no limits of flash and RAM")
     elif report.fits:
         console.print(f"weights and arena fit {report.target} ({limits}); code comes on top")
     else:
         console.print(f"does NOT fit {report.target} ({limits})")
+
+
+def _print_memories(console: Console, report: Analysis) -> None:
+    table = simple_table(
+        ("memory", "left"), ("kind", "left"), ("used", "right"), ("may take", "right"),
+        ("", "left"), ("linker section", "left"), ("largest buffers", "left"),
+    )  # fmt: skip
+    for use in report.memories:
+        largest = sorted(
+            (b for b in report.buffers if use.kind == "ram" and b.memory in ("", use.name)),
+            key=lambda b: -b.nbytes,
+        )
+        table.add_row(
+            use.name,
+            use.kind,
+            number(use.nbytes),
+            number(use.limit_bytes),
+            "fits" if use.fits else "TOO MANY",
+            use.section or "-",
+            Text(", ".join(f"{b.name} {b.nbytes:,}" for b in largest[:_LARGEST])),
+        )
+    console.print(table)
 
 
 def _port_text(port: Port) -> str:

@@ -7,9 +7,11 @@ from typing import ClassVar, Self
 
 from tinsmith.pipeline.code_options import CodeOptions
 from tinsmith.pipeline.config import Config, c_name
+from tinsmith.pipeline.errors import ConfigError
 from tinsmith.pipeline.flow import Artifact, Progress, Stage
 from tinsmith.pipeline.stages.common import read_images
 from tinsmith.pipeline.stages.quantize import GRAPH_SOURCES
+from tinsmith.targets.target import target_named
 
 CODE_SOURCES = (
     *GRAPH_SOURCES,
@@ -27,9 +29,23 @@ CODE_TOOLS = ("numpy", "jinja2", "ziglang", "unicorn", "capstone")
 
 
 def code_options(config: Config) -> CodeOptions:
-    """Those of a configuration's table [generate]."""
+    """Those of a configuration's table [generate]; ConfigError for a memory that no target has."""
     asked = config.generate
-    return CodeOptions(asked.objective, asked.preserve_inputs, asked.arena)
+    for target in asked.targets:
+        if target.endswith(".toml"):
+            raise ConfigError(
+                f"[generate] targets: '{target}' is a file; a board file of your own is for "
+                "`tinsmith generate` and `validate` with -t"
+            )
+    known = {region.name for t in asked.targets for region in target_named(t).regions}
+    for memory in asked.memories:
+        if memory not in known:
+            raise ConfigError(
+                f"[generate] memories: no target has a memory '{memory}'; "
+                f"allowed: {', '.join(sorted(known)) or 'none'}"
+            )
+    memories = tuple(sorted(asked.memories.items()))
+    return CodeOptions(asked.objective, asked.preserve_inputs, asked.arena, memories)
 
 
 @dataclass(frozen=True)
@@ -55,7 +71,6 @@ class GenerateCode(Stage):
         from tinsmith.pipeline.generation import GOLDEN_SAMPLES, generate
         from tinsmith.pipeline.model_files import read_model, to_input
         from tinsmith.pipeline.output_folder import write_folder
-        from tinsmith.targets.target import target_named
 
         graph = read_model(inputs["quantize"].file("model.tflite")).graph
         entry = graph.tensors[graph.inputs[0]]

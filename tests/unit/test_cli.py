@@ -160,6 +160,43 @@ def test_generate_keeps_the_inputs_and_takes_the_arena_where_asked_to(
     assert "NET_ARENA_ALIGNMENT" in (out / "README.md").read_text()
 
 
+def test_a_memory_that_the_target_lacks_ends_with_2(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, error = fail(capsys, "validate", model, "-t", "nucleo-h743zi", "--memory", "ccm=1000")
+    assert code == 2
+    assert "nucleo-h743zi has no memory 'ccm'; allowed: flash, dtcm, axi_sram" in error
+    assert fail(capsys, "analyze", model, "--memory", "dtcm=1000")[0] == 2
+
+
+def test_analyze_of_a_board_with_memories_names_them(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("analyze", model, "-t", "nucleo-h743zi") == 0
+    assert "dtcm" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ('targets = ["cortex-m4"]\nmemories.dtcm = 5', "no target has a memory 'dtcm'"),
+        ('targets = ["{folder}/mine.toml"]', "mine.toml' is a file"),
+    ],
+)
+def test_what_a_configuration_says_of_memories_is_checked_before_any_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], table: str, message: str
+) -> None:
+    (tmp_path / "mine.toml").write_text("title = 'mine'\ncore = 'cortex-m4'\n")
+    (tmp_path / "tinsmith.toml").write_text(
+        '[run]\nout = "out"\n[teacher]\nmodel = "m.py:T"\n[distil]\nmodel = "m.py:S"\n'
+        f"[generate]\n{table.format(folder=tmp_path)}\n"
+    )
+    code, error = fail(capsys, "run", tmp_path)
+    assert code == 2
+    assert message in error
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_float_model_without_calibration_ends_with_2(
     float_model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
