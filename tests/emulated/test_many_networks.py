@@ -19,13 +19,15 @@ from support.random_network import GROWERS, random_network
 from tinsmith.pipeline import interpreter
 from tinsmith.pipeline.errors import TinsmithError
 from tinsmith.pipeline.exporters.tflite import to_tflite
-from tinsmith.pipeline.graph import Graph, Node
+from tinsmith.pipeline.graph import DType, Graph, Node
 from tinsmith.pipeline.ops import OPS, Oracle, call_of
 from tinsmith.pipeline.oracles import installed_oracles
+from tinsmith.targets.toolchains import sanitizers_available
 
 NETWORKS = 500
 FIRST = 500  # the first seed; over these seeds every op occurs
 GROUP = 25
+WIDE_NETWORKS = 100  # of int16 activations
 ORACLE_NAMES = {Oracle.TFLM: "tflite-micro", Oracle.REF: "tflite-runtime"}
 
 
@@ -67,9 +69,17 @@ def test_the_defining_oracle_agrees_on_every_output(capsys: pytest.CaptureFixtur
     assert asked["tflite-micro"] + asked["tflite-runtime"] >= sum(asked.values()) // 2
 
 
-def compare_with_oracle(seed: int) -> str:
+def test_the_defining_oracle_agrees_on_every_output_of_int16_networks() -> None:
+    if not installed_oracles():
+        pytest.skip("no oracle is installed")
+    asked = Counter(compare_with_oracle(s, DType.INT16) for s in range(WIDE_NETWORKS))
+    assert asked["refused"] == 0
+    assert asked["tflite-micro"] >= WIDE_NETWORKS // 2
+
+
+def compare_with_oracle(seed: int, dtype: DType = DType.INT8) -> str:
     """The oracle that was asked, "none" where none defines the network, or "refused"."""
-    graph = random_network(seed)
+    graph = random_network(seed, dtype=dtype)
     name = defining_oracle(graph)
     oracle = installed_oracles().get(name or "")
     if oracle is None:
@@ -94,6 +104,24 @@ def test_the_c_agrees_on_every_output(first: int, tmp_path: Path) -> None:
     samples = random_samples(graph, np.random.default_rng(first), 2)
     wrong = {n: c for n, c in differences(graph, "host", tmp_path, samples, opt="-O1").items() if c}
     assert not wrong
+
+
+@pytest.mark.parametrize("first", range(0, WIDE_NETWORKS, GROUP))
+def test_the_c_of_int16_networks_agrees_on_every_output(first: int, tmp_path: Path) -> None:
+    """On a target each, and clean under the sanitizers on the host."""
+    target = ("host", "cortex-m0plus", "cortex-m4", "raspberry-pi-4")[first // GROUP]
+    seeds = range(first, first + GROUP)
+    graph = merge("nets", [random_network(s, dtype=DType.INT16) for s in seeds])
+    samples = random_samples(graph, np.random.default_rng(first), 2)
+    sanitize = target == "host" and sanitizers_available()
+    found = differences(graph, target, tmp_path, samples, sanitize=sanitize)
+    assert not {n: c for n, c in found.items() if c}
+
+
+def test_every_op_on_int16_occurs_in_the_int16_networks() -> None:
+    networks = [random_network(s, dtype=DType.INT16) for s in range(WIDE_NETWORKS)]
+    grown = {node.op for graph in networks for node in graph.nodes}
+    assert {n for n in GROWERS if OPS[n].int16 is not None} <= grown
 
 
 def test_every_op_and_attribute_occurs(capsys: pytest.CaptureFixture[str]) -> None:

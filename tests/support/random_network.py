@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from support.more_growers import MORE_GROWERS, MORE_WEIGHTS
+from support.more_growers import MORE_GROWERS, MORE_WEIGHTS, random_operand
 from support.nets import CALIBRATION_SAMPLES, Net
 from tinsmith.pipeline.graph import Activation, DType, Graph, QuantParams
-from tinsmith.pipeline.ops import window
+from tinsmith.pipeline.ops import OPS, window
 from tinsmith.pipeline.ops.add import AddAttrs
 from tinsmith.pipeline.ops.concatenation import ConcatenationAttrs
 from tinsmith.pipeline.ops.conv2d import Conv2dAttrs
@@ -123,12 +123,12 @@ def grow_fully_connected(net: Net, x: str) -> str | None:
 
 
 def _like(net: Net, x: str) -> list[str]:
-    """Other int8 tensors of the same shape."""
-    shape = net.shape(x)
+    """Other tensors of the same shape and type."""
+    shape, dtype = net.shape(x), net.tensor(x).dtype
     return [
         name
         for name in net.values
-        if name != x and net.shape(name) == shape and net.tensor(name).dtype is DType.INT8
+        if name != x and net.shape(name) == shape and net.tensor(name).dtype is dtype
     ]
 
 
@@ -142,10 +142,7 @@ def _operands(net: Net, x: str, quant: QuantParams | None = None) -> list[str]:
         other = same[_pick(net, range(len(same)))]
     else:
         kinds = [shape[-1:], (1,)] if len(shape) > 4 else [shape, shape, shape[-1:], (1,)]
-        data = net.rng.integers(-128, 128, kinds[_pick(net, range(len(kinds)))]).astype(np.int8)
-        scale = net.tensor(x).scale * float(net.rng.uniform(0.2, 2.0))
-        own = QuantParams.per_tensor(scale, _pick(net, range(-20, 21)))
-        other = net.builder.constant("k", data, quant or own)
+        other = random_operand(net, kinds[_pick(net, range(len(kinds)))], x, quant)
     pair = [x, other] if net.rng.random() < 0.5 else [other, x]
     if net.tensor(pair[0]).is_constant and len(net.shape(pair[0])) != len(shape):
         pair = [x, other]
@@ -164,7 +161,7 @@ def _with_scale_of(net: Net, name: str, x: str) -> str:
     """The tensor itself where it has the scale of x, else it requantized to that."""
     if net.tensor(name).quant == net.tensor(x).quant:
         return name
-    return net.node("quantize", [name], quant=net.tensor(x).quant, dtype=DType.INT8)
+    return net.node("quantize", [name], quant=net.tensor(x).quant, dtype=net.tensor(x).dtype)
 
 
 def _grow_extremum(op: str) -> Grower:
@@ -208,7 +205,7 @@ def grow_concatenation(net: Net, x: str) -> str | None:
         for n in net.values
         if len(net.shape(n)) == len(shape)
         and rest(n) == rest(x)
-        and net.tensor(n).dtype is DType.INT8
+        and net.tensor(n).dtype is net.tensor(x).dtype
     ]
     count = min(len(fitting), _pick(net, (1, 2, 3)))
     others = [fitting[int(i)] for i in net.rng.permutation(len(fitting))[:count]]
@@ -311,7 +308,7 @@ def grow_softmax(net: Net, x: str) -> str | None:
 
 
 def grow_quantize(net: Net, x: str) -> str | None:
-    return net.node("quantize", [x], saturate=_saturate(net), dtype=DType.INT8)
+    return net.node("quantize", [x], saturate=_saturate(net), dtype=net.tensor(x).dtype)
 
 
 GROWERS: dict[str, Grower] = {
@@ -356,24 +353,30 @@ WEIGHTS = {
 
 
 def random_network(
-    seed: int, ops: Sequence[str] | None = None, *, float_borders: bool = False
+    seed: int,
+    ops: Sequence[str] | None = None,
+    *,
+    float_borders: bool = False,
+    dtype: DType = DType.INT8,
 ) -> Graph:
-    """An int8 network of 2 to 8 nodes over `ops` (default: all that have a grower), by its seed.
+    """A network of 2 to 8 nodes over `ops` (default: all that have a grower), by its seed.
 
     Odd shapes; every scale is chosen from data, so that each layer takes many values where its op
     can. The outputs are what no node reads, one or more.
     float_borders: the first input is float and quantized, and the outputs are dequantized.
+    dtype: of the activations, int8 or int16; the default ops are those that take it.
     """
     rng = np.random.default_rng(seed)
     net = Net(f"random_{seed}", rng)
-    _inputs(net, float_borders)
-    names = sorted(GROWERS) if ops is None else list(ops)
+    _inputs(net, float_borders, dtype)
+    takes = [n for n in sorted(GROWERS) if dtype is DType.INT8 or OPS[n].int16 is not None]
+    names = takes if ops is None else list(ops)
     odds = np.array([WEIGHTS.get(name, 1.0) for name in names])
     wanted = int(rng.integers(2, 9))
     for _ in range(64):
         if len(net.builder.nodes) >= wanted:
             break
-        sources = [n for n in net.values if net.tensor(n).dtype is DType.INT8]
+        sources = [n for n in net.values if net.tensor(n).dtype is dtype]
         x = sources[-1] if rng.random() < 0.8 else sources[_pick(net, range(len(sources)))]
         grown = GROWERS[names[int(rng.choice(len(names), p=odds / odds.sum()))]](net, x)
         if grown is not None and not _is_good(net, grown):
@@ -384,19 +387,20 @@ def random_network(
     return net.graph(outputs)
 
 
-def _inputs(net: Net, float_borders: bool) -> None:
-    """One input, sometimes two of one shape."""
+def _inputs(net: Net, float_borders: bool, dtype: DType) -> None:
+    """One input, sometimes two of one shape; int16 covers what int8 covers, in finer steps."""
     rng = net.rng
     shape = (1, *(int(d) for d in rng.integers(1, 12, 2)), int(rng.choice([1, 2, 3, 4, 5, 8, 13])))
     zero_point = int(rng.choice([-128, 127, 0, 3, -17]))
-    scale = float(rng.uniform(0.02, 0.1))
+    unit = 1.0 if dtype is DType.INT8 else 1 / 256
+    scale = float(rng.uniform(0.02, 0.1)) * unit
     if float_borders:
         x = net.input(shape, dtype=DType.FLOAT32)
-        net.node("quantize", [x], dtype=DType.INT8)
+        net.node("quantize", [x], dtype=dtype)
     else:
-        net.input(shape, scale, zero_point)
+        net.input(shape, scale, zero_point, dtype)
     if rng.random() < 0.2:
-        net.input(shape, float(rng.uniform(0.02, 0.1)), -5)
+        net.input(shape, float(rng.uniform(0.02, 0.1)) * unit, -5, dtype)
 
 
 def _is_good(net: Net, name: str) -> bool:
