@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from tinsmith.codegen import memory
-from tinsmith.codegen.calls import Choice, Kernels, Network, Streamed, state_updates
+from tinsmith.codegen.calls import Kernels, Network
 from tinsmith.codegen.chains import Cut, cuts, facts_of
-from tinsmith.codegen.layout import Layout, orders, place, smaller_layout
-from tinsmith.codegen.streaming import Planned, streamed
-from tinsmith.codegen.stripes import Chain, Flow, flow_of
+from tinsmith.codegen.layout import Layout, orders, smaller_layout
+from tinsmith.codegen.streaming import Order, Planned, order_of
 
 Planner = Callable[[Kernels, int], Layout | None]  # the plan where it is smaller than so many bytes
 MOST_LAYOUTS = 4  # how many cuts into chains are laid out
@@ -31,7 +29,7 @@ def least_ram(
     plan: Planner = partial(smaller_layout, net)
     planned: Planned = {}
     for choices in orders(net, kernels):
-        order = _order(net, choices, planned)
+        order = order_of(net, choices, planned)
         found = _streamed(order, kernels, best, limit_bytes)
         if found is not None:
             best, plan = found
@@ -44,42 +42,8 @@ def _size(layout: Layout) -> int:
     return layout.plan.arena_bytes
 
 
-@dataclass(frozen=True, eq=False)
-class _Order:
-    """Calls in an order, to be cut into chains."""
-
-    net: Network
-    names: tuple[str, ...]
-    flow: Flow
-    planned: Planned
-
-    def choices(self, kernels: Kernels) -> list[Choice]:
-        return [*(kernels[n][0] for n in self.names), *state_updates(self.net)]
-
-    def laid_out(
-        self, chains: Sequence[Chain], kernels: Kernels, limit_bytes: int
-    ) -> Layout | None:
-        """The plan with these kernels and chains, where it is smaller than a limit and kernels can
-        make all stripes."""
-        choices = self.choices(kernels)
-        made: list[Streamed] = []
-        for chain in chains:
-            found = streamed(self.net, self.flow, choices, kernels, chain, self.planned)
-            if found is None:
-                return None
-            choices, one = found
-            made.append(one)
-        return place(self.net, choices, made, limit_bytes)
-
-
-def _order(net: Network, choices: Sequence[Choice], planned: Planned) -> _Order:
-    names = tuple(c.node.name for c in choices if c.kernel is not None)
-    flow = flow_of(net.graph, [c.node for c in choices], net.alias, net.kept)
-    return _Order(net, names, flow, planned)
-
-
 def _streamed(
-    order: _Order, kernels: Kernels, best: Layout, limit_bytes: int | None
+    order: Order, kernels: Kernels, best: Layout, limit_bytes: int | None
 ) -> tuple[Layout, Planner] | None:
     """The best plan with chains in an order of calls, where it is smaller than `best`, and how it
     is made with other kernels."""

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tinsmith.codegen.calls import Choice, Kernels, network_of
+from tinsmith.codegen.calls import Choice, Kernels, Network, network_of
 from tinsmith.codegen.choice import Measured, Usable, usable_kernels
 from tinsmith.codegen.flashes import into_flashes
-from tinsmith.codegen.layout import lay_out
+from tinsmith.codegen.layout import Layout, lay_out
 from tinsmith.codegen.least_ram import least_ram
 from tinsmith.codegen.program import Memory, Program, StateView, aliases
 from tinsmith.codegen.regions import into_memories
@@ -31,6 +31,8 @@ class LowerOptions:
 
     objective: one of OBJECTIVES: choice.py says what each prefers; "ram" takes the fastest kernels
     with which the arena is smallest.
+    ram_bytes: a plan that needs more gives way to one with layers made in stripes of rows, or with
+    kernels of less scratch, also for the other objectives.
     preserve_inputs: inputs are not overwritten during a run.
     choice: layer -> name of the kernel that it gets, whatever the objective prefers.
     measured: layer -> kernel -> what it costs there, which counts before the cost model.
@@ -43,6 +45,7 @@ class LowerOptions:
     preserve_inputs: bool = False
     choice: Mapping[str, str] = field(default_factory=dict)
     measured: Measured = field(default_factory=dict)
+    ram_bytes: int | None = None
     memories: tuple[Memory, ...] = ()
     own_flash_bytes: int | None = None
     flashes: tuple[Memory, ...] = ()
@@ -57,10 +60,22 @@ def lower(
     usable = usable_kernels(graph, tuple(isa), options.objective, options.choice, options.measured)
     _check_lowerable(graph, usable, alias)
     net = network_of(graph, alias, preserve_inputs=options.preserve_inputs)
-    kernels = _choices(graph, usable)
-    layout = lay_out(net, kernels)
-    if options.objective == "ram":
-        layout = least_ram(net, kernels, layout)
+    kernels = choices_of(graph, usable)
+    whole = lay_out(net, kernels)
+    layout = _smaller(net, kernels, whole, tuple(isa), options)
+    return program_of(name, tuple(isa), options, net, layout, whole)
+
+
+def program_of(
+    name: str,
+    isa: tuple[str, ...],
+    options: LowerOptions,
+    net: Network,
+    layout: Layout,
+    whole: Layout,
+) -> Program:
+    """The program of a layout, verified. whole: the layout without stripes."""
+    graph = net.graph
     if options.memories:
         layout = into_memories(net, layout, options.memories)
     places = places_of(net, layout)
@@ -68,7 +83,7 @@ def lower(
     program = Program(
         name,
         graph,
-        tuple(isa),
+        isa,
         options.objective,
         done.steps,
         tuple((t, places.view(t)) for t in graph.inputs),
@@ -80,8 +95,28 @@ def lower(
         options.preserve_inputs,
         layout.memories,
         loops=done.loops,
+        whole_arena_bytes=whole.plan.arena_bytes if layout.streamed else None,
     )
     return into_flashes(verify(program), options.own_flash_bytes, options.flashes)
+
+
+def _smaller(
+    net: Network, kernels: Kernels, whole: Layout, isa: tuple[str, ...], options: LowerOptions
+) -> Layout:
+    """The layout of the least RAM where that is wanted, or where the whole one needs too much."""
+    limit = options.ram_bytes
+    if options.objective == "ram":
+        return least_ram(net, kernels, whole)
+    if limit is None or whole.plan.arena_bytes <= limit:
+        return whole
+    usable = usable_kernels(net.graph, isa, "ram", options.choice, options.measured)
+    others = choices_of(net.graph, usable)
+    known = {n: [c.kernel for c in first] for n, first in kernels.items()}
+    every = {
+        n: [*first, *(c for c in others[n] if c.kernel not in known[n])]
+        for n, first in kernels.items()
+    }
+    return least_ram(net, every, whole, limit)
 
 
 def _check_lowerable(graph: Graph, usable: Usable, alias: Mapping[str, str]) -> None:
@@ -108,7 +143,7 @@ def _check_lowerable(graph: Graph, usable: Usable, alias: Mapping[str, str]) -> 
         )
 
 
-def _choices(graph: Graph, usable: Usable) -> Kernels:
+def choices_of(graph: Graph, usable: Usable) -> Kernels:
     """The kernels of each node with their plans, best first."""
     found: dict[str, Sequence[Choice]] = {}
     for node in graph.nodes:

@@ -210,7 +210,8 @@ class StateView:
 class Program:
     """A lowered graph. inputs and outputs are (tensor name, view), in the graph's order.
 
-    loops: in order, apart from each other.
+    loops: in order, apart from each other. whole_arena_bytes: where layers are made in stripes of
+    rows, what the arena would be without.
 
     arena_bytes: of all arenas. regions: the memories that arenas lie in, where the target tells
     them apart. flashes: the memories that constants lie in beside the target's own flash.
@@ -233,6 +234,7 @@ class Program:
     flashes: tuple[Memory, ...] = ()
     caller_arena: bool = False
     loops: tuple[Loop, ...] = ()
+    whole_arena_bytes: int | None = None
 
     def run(self) -> Iterator[tuple[int, Step]]:
         """The steps as they run, loops round by round: (place in `steps`, step)."""

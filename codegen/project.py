@@ -10,6 +10,7 @@ from typing import Any
 from tinsmith.codegen.emit import Sources, arena_facts, environment, golden_rows, port_facts
 from tinsmith.codegen.kernels.packing import c_comment, shape_text
 from tinsmith.codegen.program import Program
+from tinsmith.codegen.summaries import streaming_summary
 from tinsmith.pipeline.graph import Array
 
 
@@ -58,6 +59,7 @@ def project_files(
         "golden_outputs": [[golden_rows(a[i]) for i in range(count)] for a in golden.outputs],
         **arena_facts(program),
         "stateful": bool(program.state),
+        "streaming": streaming_summary(program),
         "layers": [
             {
                 "name": c_comment(s.node.name),

@@ -7,21 +7,58 @@ above and below only where they leave the image.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tinsmith.codegen.calls import Choice, Kernels, Network, Streamed
+from tinsmith.codegen.calls import Choice, Kernels, Network, Streamed, state_updates
+from tinsmith.codegen.layout import Layout, place
 from tinsmith.codegen.program import KernelPlan
 from tinsmith.codegen.row_windows import part_of
-from tinsmith.codegen.stripes import Chain, Flow
+from tinsmith.codegen.stripes import Chain, Flow, flow_of
 from tinsmith.pipeline.ops import OpCall, call_of
 
 # What was planned before: (node, kernel, shapes, attributes) -> plan; None where it can't.
 Planned = dict[object, KernelPlan | None]
 
 
-def streamed(
+@dataclass(frozen=True, eq=False)
+class Order:
+    """Calls in an order, to be cut into chains. names: of their nodes."""
+
+    net: Network
+    names: tuple[str, ...]
+    flow: Flow
+    planned: Planned
+
+    def choices(self, kernels: Kernels) -> list[Choice]:
+        """The calls with the first kernel of each node."""
+        return [*(kernels[n][0] for n in self.names), *state_updates(self.net)]
+
+    def laid_out(
+        self, chains: Sequence[Chain], kernels: Kernels, limit_bytes: int
+    ) -> Layout | None:
+        """The plan with these chains and kernels, where it is smaller than a limit and kernels can
+        make all stripes."""
+        choices = self.choices(kernels)
+        made: list[Streamed] = []
+        for chain in chains:
+            found = _streamed(self.net, self.flow, choices, kernels, chain, self.planned)
+            if found is None:
+                return None
+            choices, one = found
+            made.append(one)
+        return place(self.net, choices, made, limit_bytes)
+
+
+def order_of(net: Network, choices: Sequence[Choice], planned: Planned) -> Order:
+    """The order that these calls are in."""
+    names = tuple(c.node.name for c in choices if c.kernel is not None)
+    flow = flow_of(net.graph, [c.node for c in choices], net.alias, net.kept)
+    return Order(net, names, flow, planned)
+
+
+def _streamed(
     net: Network,
     flow: Flow,
     choices: Sequence[Choice],

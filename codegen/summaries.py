@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tinsmith.codegen.kernels.packing import c_comment, shape_text
-from tinsmith.codegen.program import MOVE, Step
+from tinsmith.codegen.program import MOVE, Program, Step
 from tinsmith.pipeline.graph import Graph, Node
 
 
@@ -46,3 +46,17 @@ def part_summary(graph: Graph, step: Step, rounds: int) -> str:
     end = first + count + (rounds - 1) * view.start_step // row
     text = f"{summary(graph, step.node)}, rows {first} to {end - 1} of {tensor.shape[1]}"
     return text + (f", {count} a round" if rounds > 1 else "")
+
+
+def streaming_summary(program: Program) -> str:
+    """Which layers are made in stripes of rows, and what that costs; "" where none is."""
+    if not program.streamed or program.whole_arena_bytes is None:
+        return ""
+    run = [step for _, step in program.run()]
+    moved = sum(step.outs[0].nbytes for step in run if step.node.op == MOVE)
+    return (
+        f"made in stripes of rows: {', '.join(program.streamed)}. Of their tensors a few rows at a "
+        f"time are in RAM: the arena is {program.arena_bytes:,} bytes instead of "
+        f"{program.whole_arena_bytes:,}, for {len(run)} calls instead of {len(program.layers)} and "
+        f"{moved:,} bytes that move within it"
+    )

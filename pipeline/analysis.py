@@ -8,6 +8,7 @@ from typing import Any
 
 from tinsmith.codegen.emit import model_name
 from tinsmith.codegen.program import Memory, Program
+from tinsmith.codegen.summaries import streaming_summary
 from tinsmith.pipeline.code_options import CodeOptions
 from tinsmith.pipeline.deployment import (
     check_fit,
@@ -85,6 +86,7 @@ class Analysis:
     arena_bytes and what follows are None without a target, for a float model, for one of more than
     PLANNED_ELEMENTS, and where something is not supported.
     unsupported: a line for each layer, with the reason and what to do.
+    streaming: which layers are made in stripes of rows, and what that costs.
     weight_bytes: for a target, as its kernels store them; else as the model has them.
     memories: where the target tells its memories apart, those that the model lies in. buffers: the
     map of the arenas.
@@ -108,6 +110,7 @@ class Analysis:
     flash_limit_bytes: int | None = None
     ram_limit_bytes: int | None = None
     fits: bool | None = None
+    streaming: str = ""
     memories: tuple[MemoryUse, ...] = ()
     buffers: tuple[Place, ...] = ()
 
@@ -154,6 +157,7 @@ def analyze(
             "arena_lower_bound": program.arena_lower_bound,
             "peak_layer": program.steps[step].node.name if inside else None,
             "peak_tensors": tuple(alive),
+            "streaming": streaming_summary(program),
             "fits": _fits(program, limited),
             "memories": (*_uses(program.regions, "ram"), *_uses(program.flashes, "flash")),
             "buffers": tuple(_places(program)),

@@ -116,6 +116,7 @@ def generate(
     shape: ShapeOption = None,
 ) -> None:
     """Write C sources that stand alone: model, header, build file, README, self-test."""
+    from tinsmith.codegen.summaries import streaming_summary
     from tinsmith.pipeline.code_options import CodeOptions, parse_memories
     from tinsmith.pipeline.generation import generate as make
     from tinsmith.pipeline.model_files import read_quantized
@@ -138,6 +139,8 @@ def generate(
     )
     write_folder(out, made.files)
     print_sizes(console, made.sizes, made.instructions)
+    if text := streaming_summary(made.program):
+        console.print(text, markup=False)
     console.print(f"The C is in {out}", markup=False)
 
 

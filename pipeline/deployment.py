@@ -60,6 +60,7 @@ def lower_for(graph: Graph, name: str, target: Target, options: CodeOptions) -> 
     lowering = LowerOptions(
         options.objective,
         options.preserve_inputs,
+        ram_bytes=_ram_bytes(target),
         memories=_memories(target.arena_regions),
         own_flash_bytes=_own_flash(target),
         flashes=_memories(target.weight_regions),
@@ -71,6 +72,11 @@ def lower_for(graph: Graph, name: str, target: Target, options: CodeOptions) -> 
         if not options.memories and whole.arena_bytes <= (target.ram_bytes or 0):
             program = whole
     return replace(program, caller_arena=options.arena == "caller")
+
+
+def _ram_bytes(target: Target) -> int | None:
+    """What all arenas may have together."""
+    return sum(r.bytes for r in target.arena_regions) or target.ram_bytes
 
 
 def _memories(regions: Sequence[Region]) -> tuple[Memory, ...]:
@@ -190,9 +196,10 @@ def traced_steps(
     samples: Mapping[str, Array],
     toolchain: Toolchain | None = None,
 ) -> Iterator[list[tuple[int, Array]]]:
-    """For each sample, what every step computed on the target: (step, its first output).
+    """For each sample, what every layer computed on the target: (its first step, its first output).
 
-    Where the program has state, the samples are one sequence.
+    A tensor that the program never has as a whole is put together from its rows. Where the program
+    has state, the samples are one sequence.
     """
     graph = program.graph
     with (
@@ -201,12 +208,23 @@ def traced_steps(
     ):
         rows = device_samples(graph, samples)
         for result in runner.run(rows, reset_each=not graph.state, count="none"):
-            yield [(step, _first_output(program, step, data)) for step, data in result.trace]
+            yield _layers_of(program, result.trace)
 
 
-def _first_output(program: Program, step: int, data: bytes) -> Array:
-    view = program.steps[step].outs[0]
-    return np.frombuffer(data, view.dtype.numpy).reshape(view.shape)
+def _layers_of(program: Program, trace: Sequence[tuple[int, bytes]]) -> list[tuple[int, Array]]:
+    """What the steps made, a layer's rows joined in the order in which they were made."""
+    parts: dict[str, list[bytes]] = {}
+    first: dict[str, int] = {}
+    for step, data in trace:
+        name = program.steps[step].node.name
+        parts.setdefault(name, []).append(data)
+        first.setdefault(name, step)
+    found = []
+    for name, step in first.items():
+        tensor = program.graph.tensors[program.steps[step].node.outputs[0]]
+        values = np.frombuffer(b"".join(parts[name]), tensor.dtype.numpy)
+        found.append((step, values.reshape(tensor.shape)))
+    return found
 
 
 def check_fit(program: Program, target: Target, flash_bytes: int, ram_bytes: int) -> None:

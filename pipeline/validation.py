@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinsmith.codegen.program import Program
+from tinsmith.codegen.summaries import streaming_summary
 from tinsmith.pipeline import interpreter
 from tinsmith.pipeline.deployment import (
     Build,
@@ -69,6 +70,7 @@ class Validation:
     kernels: Mapping[str, str]
     objective: str
     arena_lower_bound: int
+    streaming: str
     input: str
     skipped_oracles: Mapping[str, str] = field(default_factory=dict)
     memories: Mapping[str, int] = field(default_factory=dict)
@@ -232,6 +234,7 @@ def validate(
         kernels=dict(program.kernels),
         objective=program.objective,
         arena_lower_bound=program.arena_lower_bound,
+        streaming=streaming_summary(program),
         input=note or "given samples",
         skipped_oracles=skipped,
         memories={m.name: m.nbytes for m in (*program.regions, *program.flashes)},
@@ -249,11 +252,12 @@ def compare_layers(
     toolchain: Toolchain | None = None,
     count: int = 3,
 ) -> tuple[LayerResult, ...]:
-    """Every step's output on the target against the interpreter, over the first `count` samples."""
+    """Every layer's output on the target against the interpreter, over the first `count`
+    samples."""
     graph = program.graph
     few = {name: array[:count] for name, array in samples.items()}
-    wrong = [0] * len(program.steps)
-    worst = [0] * len(program.steps)
+    wrong = dict.fromkeys(program.kernels, 0)
+    worst = dict.fromkeys(program.kernels, 0)
     state = None
     for i, steps in enumerate(traced_steps(program, target, few, toolchain)):
         inputs = {n: few[n][i] for n in graph.inputs}
@@ -263,9 +267,16 @@ def compare_layers(
             node = program.steps[step].node
             want = tensors[node.inputs[0] if node.op == "assign" else node.outputs[0]]
             gap = np.abs(have.astype(np.float64) - want.astype(np.float64).reshape(have.shape))
-            wrong[step] += int(np.count_nonzero(gap))
-            worst[step] = max(worst[step], int(gap.max(initial=0)))
+            wrong[node.name] += int(np.count_nonzero(gap))
+            worst[node.name] = max(worst[node.name], int(gap.max(initial=0)))
     return tuple(
-        LayerResult(s.node.name, s.node.op, s.kernel, s.outs[0].shape, wrong[i], worst[i])
-        for i, s in enumerate(program.steps)
+        LayerResult(
+            s.node.name,
+            s.node.op,
+            s.kernel,
+            graph.tensors[s.node.outputs[0]].shape,
+            wrong[s.node.name],
+            worst[s.node.name],
+        )
+        for s in program.layers
     )

@@ -62,6 +62,8 @@ def print_validation(console: Console, report: Validation) -> None:
     table.add_row("flash, bytes", number(report.flash_bytes))
     table.add_row("toolchain, emulator", f"{report.toolchain}, {report.emulator}")
     console.print(table)
+    if report.streaming:
+        console.print(report.streaming, markup=False)
     for oracle, reason in report.skipped_oracles.items():
         console.print(f"not compared with {oracle}: {reason}", markup=False)
     if report.layers:
@@ -135,6 +137,8 @@ def _print_fit(console: Console, report: Analysis) -> None:
     if report.peak_layer is not None:
         parts = ", ".join(f"{name} {size:,}" for name, size in report.peak_tensors)
         console.print(f"most is alive at '{report.peak_layer}': {parts}", markup=False)
+    if report.streaming:
+        console.print(report.streaming, markup=False)
     if report.memories:
         _print_memories(console, report)
     limits = f"flash {number(report.flash_limit_bytes)}, RAM {number(report.ram_limit_bytes)} bytes"

@@ -9,6 +9,7 @@ import numpy as np
 from support.nets import random_samples
 from tinsmith.codegen.emit import emit
 from tinsmith.codegen.lower import LowerOptions, lower
+from tinsmith.codegen.program import Program
 from tinsmith.pipeline import interpreter
 from tinsmith.pipeline.graph import Array, Graph
 from tinsmith.targets.emulators import open_runner
@@ -35,13 +36,15 @@ def differences(
     sanitize: bool = False,
     opt: str | None = None,
     isa: tuple[str, ...] | None = None,
+    program: Program | None = None,
 ) -> dict[str, int]:
     """Differing bytes of each output over all samples; the target's alignment rules are watched.
 
-    isa: another core's kernels, by the C models that stand beside their assembly.
+    isa: another core's kernels, by the C models that stand beside their assembly. program: a
+    lowering of the graph, where it is not to be the usual one.
     """
     target = target_named(target_name)
-    program = lower(graph, "net", isa or target.isa, options)
+    program = program or lower(graph, "net", isa or target.isa, options)
     sources = emit(program)
     toolchain = sanitizer_compiler() if sanitize else find_toolchain(None, target)
     assert toolchain is not None
