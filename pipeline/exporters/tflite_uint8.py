@@ -1,4 +1,4 @@
-"""Graphs that compute as TFLite's uint8 kernels do, back in uint8: the way of the front end undone."""
+"""Graphs that compute as TFLite's uint8 kernels do, in uint8 again, as they came."""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ from tinsmith.pipeline.frontends.tflite_options import (
     import_plain,
     options_of,
 )
+from tinsmith.pipeline.frontends.tflite_uint8_rules import on_one_scale
 from tinsmith.pipeline.graph import Shape, Tensor
 from tinsmith.pipeline.ops.add import AddAttrs
 from tinsmith.pipeline.ops.concatenation import ConcatenationAttrs
@@ -39,6 +40,8 @@ def import_concatenation(im: Importer, op: FileOperator) -> None:
     if o.fusedActivationFunction != schema.ActivationFunctionType.NONE:
         raise UnsupportedModel("it has a fused activation; allowed: none")
     inputs = _all_inputs(im, op)
+    if op.as_uint8:
+        inputs = on_one_scale(im, op, inputs)
     _one_scale(im, op, inputs)
     axis = axis_of(im, op, [o.axis], len(inputs[0].shape))
     im.node(op, "concatenation", inputs, ConcatenationAttrs(axis))

@@ -169,16 +169,23 @@ class Importer:
         self.tensors.update((t.name, t) for t in made[named:])
 
     def moved(
-        self, op: FileOperator, name: str, inputs: Sequence[Tensor], attrs: Any, wish: str
+        self,
+        op: FileOperator,
+        name: str,
+        inputs: Sequence[Tensor],
+        attrs: Any,
+        wish: str,
+        quant: QuantParams | None = None,
     ) -> list[Tensor]:
-        """The outputs of a node on the way to an operator's outputs, which keeps the scale."""
+        """The outputs of a node on the way to an operator's outputs; without quant they keep the
+        scale."""
         label = self.fresh(f"{self.names[op.outputs[0]] if op.outputs else name}/{wish}")
         specs = OPS[name].infer(OpCall(label, attrs, tuple(inputs), ()))
         names = (
             [label] if len(specs) == 1 else [self.fresh(f"{label}{i}") for i in range(len(specs))]
         )
         outputs = tuple(
-            Tensor(n, spec.shape, spec.dtype, inputs[0].quant)
+            Tensor(n, spec.shape, spec.dtype, quant or inputs[0].quant)
             for n, spec in zip(names, specs, strict=True)
         )
         made = self._emit(op, name, OpCall(label, attrs, tuple(inputs), outputs))

@@ -15,12 +15,12 @@ from tinsmith.pipeline import numerics
 from tinsmith.pipeline.errors import UnsupportedModel
 from tinsmith.pipeline.frontends.tflite_file import FileOperator
 from tinsmith.pipeline.frontends.tflite_import import Importer
-from tinsmith.pipeline.graph import Array, Node
+from tinsmith.pipeline.graph import NO_ATTRS, Array, Node, QuantParams, Tensor
 from tinsmith.pipeline.ops import OPS, OpCall
 
 REMEDY = "convert the model again to int8, or give the float model and --calibrate"
 # How near to a tie a table made in float32 may come and its rounding still be certain, in steps.
-TIE_MARGIN = 1e-3
+TIE_MARGIN = 2e-4
 
 Int64 = NDArray[np.int64]
 # Why a call gives other bytes than the uint8 kernel; empty where it is sure to give the same.
@@ -116,6 +116,30 @@ def _table(function: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> Ch
         return _compared(call, np.floor(real + 0.5).astype(np.int64) + y.zero_point, ALL)
 
     return check
+
+
+_rescaled = _table(lambda x: x)
+
+
+def on_one_scale(im: Importer, op: FileOperator, inputs: list[Tensor]) -> list[Tensor]:
+    """The inputs of a uint8 CONCATENATION on the scale of its output, as its kernel rescales them.
+
+    UnsupportedModel where a rounding is not sure to be that of the kernel, which works in float32.
+    """
+    quant = im.described(op.outputs[0]).quant if op.outputs else None
+    return [
+        x if quant is None or x.quant in (quant, None) else _on_scale(im, op, x, quant, f"input{i}")
+        for i, x in enumerate(inputs)
+    ]
+
+
+def _on_scale(im: Importer, op: FileOperator, x: Tensor, quant: QuantParams, wish: str) -> Tensor:
+    y = replace(x, quant=quant, data=None)
+    reason = _rescaled(OpCall(wish, NO_ATTRS, (x,), (y,), "quantize"))
+    if reason:
+        raise UnsupportedModel(f"'{x.name}' has another scale than the output: {reason}; {REMEDY}")
+    (moved,) = im.moved(op, "quantize", [x], NO_ATTRS, wish, quant)
+    return moved
 
 
 def _logistic(x: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -261,6 +261,39 @@ def test_all_constant_inputs_of_a_checked_op_are_refused() -> None:
         read_tflite(maker.finish([x], [y]))
 
 
+def joined(seed: int) -> bytes:
+    """A concatenation of two inputs of other scales than the output's, and one of the same."""
+    rng = np.random.default_rng(seed)
+    maker, kind = FileMaker(), schema.TensorType.UINT8
+
+    def quant(factor: float) -> Any:
+        zero = int(rng.integers(0, 256))
+        return schema.QuantizationParametersT(scale=[0.1 * factor], zeroPoint=[zero])
+
+    same = quant(1.0)
+    quants = [quant(rng.uniform(0.2, 3)), same, quant(rng.uniform(0.2, 3))]
+    inputs = [maker.tensor(f"x{i}", (1, 6, 8), kind, quantization=q) for i, q in enumerate(quants)]
+    y = maker.tensor("y", (1, 18, 8), kind, quantization=same)
+    maker.operator("CONCATENATION", inputs, [y], schema.ConcatenationOptionsT(axis=1))
+    return maker.finish(inputs, [y])
+
+
+def test_a_concatenation_of_several_scales_is_taken_where_it_is_proven_and_else_refused() -> None:
+    taken = 0
+    refused = []
+    for seed in range(40):
+        try:
+            graph = read_tflite(joined(seed))
+        except UnsupportedModel as e:
+            refused.append(str(e))
+            continue
+        taken += 1
+        assert_equal_to_the_runtime(joined(seed), np.random.default_rng(seed), graph)
+    assert taken > 10
+    assert refused
+    assert all("has another scale than the output" in r and REMEDY in r for r in refused)
+
+
 def test_a_model_that_only_converts_uint8_is_read_as_it_is() -> None:
     def change(model: Any) -> None:
         sub = model.subgraphs[0]
