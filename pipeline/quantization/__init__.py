@@ -1,4 +1,4 @@
-"""Quantization after training: observers, calibration, and the int8 graph."""
+"""Quantization after training: observers, calibration, and the integer graph."""
 
 from tinsmith.pipeline.quantization.calibrate import calibrate, check_samples
 from tinsmith.pipeline.quantization.observers import OBSERVERS

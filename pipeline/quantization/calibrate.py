@@ -85,9 +85,15 @@ class _Statistics:
 
 
 def calibrate(
-    graph: Graph, samples: Samples, observer: str = "minmax", percentile: float = 99.99
+    graph: Graph,
+    samples: Samples,
+    observer: str = "minmax",
+    percentile: float = 99.99,
+    steps: int = 255,
 ) -> dict[str, Range]:
     """(min, max) by name of every input and computed tensor of a float graph.
+
+    steps: so many a range has, for the observers that ask for the error.
 
     samples: as check_samples gives them. A graph with state is run over the samples in order.
     """
@@ -110,7 +116,7 @@ def calibrate(
                 "check the weights, and the scaling of the samples"
             )
         counts = np.zeros(0, np.int64) if s.counts is None else s.counts
-        ranges[name] = chosen.choose(Seen(s.low, s.high, counts), percentile)
+        ranges[name] = chosen.choose(Seen(s.low, s.high, counts, steps), percentile)
     return ranges
 
 

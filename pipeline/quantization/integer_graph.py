@@ -89,7 +89,7 @@ def _integer_node(
     """The node as it reads integer weights and bias, which it adds to `tensors`."""
     op = OPS[node.op]
     if node.op == recurrent.LSTM:
-        return _integer_lstm(graph, node, params, tensors)
+        return _integer_lstm(graph, node, params, tensors, options)
     if op.weights is None:
         return node
     wanted = options.per_channel_fc if node.op == "fully_connected" else options.per_channel
@@ -103,7 +103,7 @@ def _integer_node(
     scale = params[node.inputs[0]].scale[0]
     made = carried_integer_parameters(
         graph.tensors[w_name], bias, graph.tensors[b_name] if b_name else None, scale
-    ) or integer_parameters(weights, bias, axis, scale)
+    ) or integer_parameters(weights, bias, axis, scale, wide=options.wide)
     inputs = list(node.inputs)
     inputs[op.weights] = _add_constant(graph, tensors, w_name, made.weights, made.weights_quant)
     if op.bias is not None:
@@ -115,10 +115,15 @@ def _integer_node(
 
 
 def _integer_lstm(
-    graph: Graph, node: Node, params: Mapping[str, QuantParams], tensors: dict[str, Tensor]
+    graph: Graph,
+    node: Node,
+    params: Mapping[str, QuantParams],
+    tensors: dict[str, Tensor],
+    options: QuantizeOptions,
 ) -> Node:
     inputs = list(node.inputs)
-    made = recurrent.gate_parameters(graph, node, params[node.inputs[0]].scale[0])
+    scale = params[node.inputs[0]].scale[0]
+    made = recurrent.gate_parameters(graph, node, scale, wide=options.wide)
     for i, (data, quant) in made.items():
         inputs[i] = _add_constant(graph, tensors, node.inputs[i], data, quant)
     return replace(node, inputs=tuple(inputs))
@@ -145,7 +150,7 @@ def float_borders(graph: Graph) -> Graph:
         [name for name in ends if graph.tensors[name].quant is not None]
         for ends in (graph.inputs, graph.outputs)
     )
-    names = {name: f"{name}_int8" for name in (*ins, *outs)}
+    names = {name: f"{name}_{graph.tensors[name].dtype.value}" for name in (*ins, *outs)}
     tensors = [replace(graph.tensors[old], name=new) for old, new in names.items()]
     tensors += [Tensor(name, graph.tensors[name].shape, DType.FLOAT32) for name in names]
     nodes = [Node(f"quantize_{i}", "quantize", (i,), (names[i],)) for i in ins]

@@ -18,11 +18,13 @@ class Seen:
     """What calibration saw of a tensor: its extremes, and a histogram of BINS equal bins between.
 
     counts: empty for observers that ask only for the extremes.
+    steps: so many has the range that is chosen.
     """
 
     low: float
     high: float
     counts: NDArray[np.int64]
+    steps: int = 255
 
     @property
     def edges(self) -> NDArray[np.float64]:
@@ -55,7 +57,7 @@ def percentile(seen: Seen, percentile: float) -> Range:
 
 
 def least_error(seen: Seen, percentile: float) -> Range:
-    """The range of least mean squared error of 256 steps over the histogram.
+    """The range of least mean squared error of its steps over the histogram.
 
     Both ends are scaled together, as far as each reaches beyond 0.
     """
@@ -67,7 +69,7 @@ def least_error(seen: Seen, percentile: float) -> Range:
     best, best_error = (seen.low, seen.high), np.inf
     for factor in np.linspace(0.2, 1.0, 81)[::-1]:
         a, b = low * factor, high * factor
-        step = (b - a) / 255
+        step = (b - a) / seen.steps
         clipped = np.clip(centres, a, b)
         rounded = a + np.round((clipped - a) / step) * step
         error = float((seen.counts * (rounded - centres) ** 2).sum())

@@ -1,4 +1,4 @@
-"""How a float graph becomes an int8 graph."""
+"""How a float graph becomes an integer graph."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from dataclasses import dataclass, field
 from tinsmith.pipeline.errors import ConfigError
 from tinsmith.pipeline.quantization.observers import OBSERVERS, Range
 
+ACTIVATION_BITS = (8, 16)
+
 
 @dataclass(frozen=True)
 class QuantizeOptions:
-    """How a float graph becomes an int8 graph.
+    """How a float graph becomes an integer graph.
 
+    activations: bits of the activations: 8, or 16 for TFLite's 16x8 (symmetric, int64 biases);
+        the weights are int8.
     observer: how ranges follow from what calibration sees: minmax, percentile or mse.
     percentile: for the observer of that name, in (50, 100].
     per_channel: convolution weights have a scale per output channel.
@@ -22,6 +26,7 @@ class QuantizeOptions:
     ranges: (min, max) by tensor name: learned in training, or known; they replace what is seen.
     """
 
+    activations: int = 8
     observer: str = "minmax"
     percentile: float = 99.99
     per_channel: bool = True
@@ -29,7 +34,15 @@ class QuantizeOptions:
     float_io: bool = False
     ranges: Mapping[str, Range] = field(default_factory=dict)
 
+    @property
+    def wide(self) -> bool:
+        """Whether the activations are int16."""
+        return self.activations == 16
+
     def __post_init__(self) -> None:
+        if self.activations not in ACTIVATION_BITS:
+            allowed = ", ".join(map(str, ACTIVATION_BITS))
+            raise ConfigError(f"activations of {self.activations} bits; allowed: {allowed}")
         if self.observer not in OBSERVERS:
             raise ConfigError(
                 f"observer '{self.observer}' does not exist; allowed: {', '.join(OBSERVERS)}"

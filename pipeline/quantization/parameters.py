@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,26 +14,29 @@ from tinsmith.pipeline.quantization.carried import CarriedIntegers
 
 WEIGHT_MAX = 127  # weights are -127..127, never -128
 
-# A bias may use half of an int32, so that the products have the other half.
+# A bias may use half of an int32, so that the products have the other half; beside int16
+# activations it is an int64.
 BIAS_MAX = 1 << 30
+WIDE_BIAS_MAX = 1 << 45
 
 TINY = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True, eq=False)
 class IntegerParameters:
-    """weights: int8. bias: int32 at input scale * weight scale."""
+    """weights: int8. bias: int32, or int64 where wide, at input scale * weight scale."""
 
     weights: NDArray[np.int8]
     weights_quant: QuantParams
-    bias: NDArray[np.int32]
+    bias: NDArray[np.signedinteger[Any]]
     bias_quant: QuantParams
 
 
 def integer_parameters(
-    weights: Array, bias: Array, axis: int | None, input_scale: float
+    weights: Array, bias: Array, axis: int | None, input_scale: float, *, wide: bool = False
 ) -> IntegerParameters:
-    """Symmetric int8 weights, per index of `axis` or per tensor (None), and their int32 bias.
+    """Symmetric int8 weights, per index of `axis` or per tensor (None), and their bias: int32, or
+    int64 where wide.
 
     A weight scale is raised where the bias would not fit otherwise: beside such a bias the weights
     lose only bits that the output could not show.
@@ -44,10 +48,11 @@ def integer_parameters(
     used = scale[scale > 0]
     # A channel of zeros may have any scale: the finest there is keeps its bias exact.
     scale[scale == 0] = used.min() if used.size else 1.0
-    scale = np.maximum(scale, _peak_bias(bias, axis) / input_scale / BIAS_MAX)
+    largest = WIDE_BIAS_MAX if wide else BIAS_MAX
+    scale = np.maximum(scale, _peak_bias(bias, axis) / input_scale / largest)
     scale32 = np.maximum(scale, 4 * max(TINY, TINY / input_scale)).astype(np.float32)
     quant = QuantParams(tuple(float(s) for s in scale32), (0,), axis)
-    return _with_scales(w, bias, quant, input_scale)
+    return _with_scales(w, bias, quant, input_scale, DType.INT64 if wide else DType.INT32)
 
 
 def carried_integer_parameters(
@@ -80,12 +85,16 @@ def _peak_bias(bias: Array, axis: int | None) -> NDArray[np.float64]:
 
 
 def _with_scales(
-    weights: Array, bias: Array, quant: QuantParams, input_scale: float
+    weights: Array,
+    bias: Array,
+    quant: QuantParams,
+    input_scale: float,
+    bias_type: DType = DType.INT32,
 ) -> IntegerParameters:
     rounded = numerics.quantize_array(weights, quant, DType.INT8).astype(np.int8)
     products = np.float32(input_scale) * quant.scales
     bias_quant = QuantParams(
         tuple(float(p) for p in products), (0,), 0 if quant.axis is not None else None
     )
-    b = numerics.quantize_array(np.asarray(bias, np.float32).reshape(-1), bias_quant, DType.INT32)
-    return IntegerParameters(rounded, quant, b.astype(np.int32), bias_quant)
+    b = numerics.quantize_array(np.asarray(bias, np.float32).reshape(-1), bias_quant, bias_type)
+    return IntegerParameters(rounded, quant, b.astype(bias_type.numpy), bias_quant)

@@ -1,4 +1,4 @@
-"""From a float graph to an int8 graph: `quantize`."""
+"""From a float graph to an integer graph: `quantize`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,13 @@ from tinsmith.pipeline.ops import OPS, call_of
 from tinsmith.pipeline.passes.drop_requantize import drop_requantize
 from tinsmith.pipeline.quantization import recurrent
 from tinsmith.pipeline.quantization.calibrate import Samples, calibrate, check_samples
-from tinsmith.pipeline.quantization.carried import carried_parameters
-from tinsmith.pipeline.quantization.integer_graph import activations, float_borders, integer_graph
+from tinsmith.pipeline.quantization.carried import carried_parameters, is_note
+from tinsmith.pipeline.quantization.integer_graph import (
+    activations,
+    float_borders,
+    integer_graph,
+    parameter_slots,
+)
 from tinsmith.pipeline.quantization.observers import Range
 from tinsmith.pipeline.quantization.options import QuantizeOptions
 from tinsmith.pipeline.quantization.ranges import (
@@ -31,14 +36,14 @@ from tinsmith.pipeline.verify import verify
 def quantize(
     graph: Graph, samples: Samples | None = None, options: QuantizeOptions | None = None
 ) -> Graph:
-    """The int8 graph of a float graph, calibrated on samples.
+    """The integer graph of a float graph, calibrated on samples: int8, or int16 activations.
 
     graph: float, after FLOAT_PASSES. Tensors and nodes keep their names, so that both graphs can be
         compared layer by layer. Parameters that it carries from an already quantized model stand.
     samples: arrays [N, *input shape] by input name; where an input's first dimension is 1, arrays
         without it are taken too. They may be left out where every tensor has a range.
-    Raises DataError for samples that don't fit, and UnsupportedModel with every op that has no int8
-    form.
+    Raises DataError for samples that don't fit, and UnsupportedModel with every op that has no
+    integer form, or for int16 where the graph carries the parameters of an int8 model.
     """
     options = options or QuantizeOptions()
     if any(t.quant is not None and t.dtype.is_integer for t in graph.tensors.values()):
@@ -49,10 +54,12 @@ def quantize(
             f"ranges are given for {', '.join(unknown[:5])}, which the graph has not; "
             f"it has {', '.join(activations(graph))}"
         )
-    _check_ops(graph)
+    _check_ops(graph, options)
+    if options.wide:
+        _check_free(graph)
     graph = separate_scales(graph)
     groups = _groups(graph)
-    known = carried_parameters(graph, groups, fixed_parameters(graph))
+    known = carried_parameters(graph, groups, fixed_parameters(graph, wide=options.wide))
     seen = _ranges_of_constants(graph)
     missing = _without_range(graph, groups, known, options)
     if missing and not samples:
@@ -62,10 +69,11 @@ def quantize(
         )
     if missing and samples:
         checked = check_samples(graph, samples)
-        seen |= calibrate(graph, checked, options.observer, options.percentile)
+        steps = (1 << options.activations) - 1
+        seen |= calibrate(graph, checked, options.observer, options.percentile, steps)
     known |= _cell_parameters(graph, groups, seen, options)
     names = activations(graph)
-    params = parameters_of_ranges(names, groups, known, options.ranges, seen)
+    params = parameters_of_ranges(names, groups, known, options.ranges, seen, wide=options.wide)
     quantized = drop_requantize(integer_graph(graph, params, options))
     if options.float_io:
         quantized = float_borders(quantized)
@@ -118,30 +126,60 @@ def _ranges_of_constants(graph: Graph) -> dict[str, Range]:
     return {name: (float(x.min()), float(x.max())) for name, x in values.items() if x.size}
 
 
-def _check_ops(graph: Graph) -> None:
-    """UnsupportedModel with every node that can't be an int8 node."""
+def _check_free(graph: Graph) -> None:
+    """UnsupportedModel where the graph carries parameters, which are those of int8."""
+    carried = [n.outputs[0] for n in graph.nodes if is_note(graph, n)]
+    carried += [name for name, t in graph.tensors.items() if t.quant is not None]
+    if carried:
+        raise UnsupportedModel(
+            f"'{carried[0]}' carries the parameters of an int8 model, which int16 activations "
+            "can't keep; allowed: 8 bits, or a model that is not quantized"
+        )
+
+
+def _check_ops(graph: Graph, options: QuantizeOptions) -> None:
+    """UnsupportedModel with every node that can't be an integer node."""
     reasons: list[str] = []
     cells = recurrent.cell_tensors(graph)
     for node in graph.nodes:
         call = call_of(graph, node)
         biases = recurrent.BIASES if node.op == recurrent.LSTM else (OPS[node.op].bias,)
-        inputs = tuple(_as_integers(t, cells, i in biases) for i, t in enumerate(call.inputs))
-        outputs = tuple(_as_integers(t, cells) for t in call.outputs)
+        slots = parameter_slots(node)
+        inputs = tuple(
+            _as_integers(t, _integer_type(t, cells, options, i in biases, i in slots))
+            for i, t in enumerate(call.inputs)
+        )
+        outputs = tuple(_as_integers(t, _integer_type(t, cells, options)) for t in call.outputs)
         found = OPS[node.op].accepts(replace(call, inputs=inputs, outputs=outputs))
         reasons += [f"{node.op} '{node.name}': {r}" for r in found]
     if reasons:
         lines = "\n".join(f"  {r}" for r in reasons)
-        raise UnsupportedModel(f"these layers have no int8 form:\n{lines}")
+        raise UnsupportedModel(f"these layers have no int{options.activations} form:\n{lines}")
+
+
+def _integer_type(
+    t: Tensor | None,
+    cells: frozenset[str],
+    options: QuantizeOptions,
+    bias: bool = False,
+    parameter: bool = False,
+) -> DType:
+    """The type that a tensor has in the integer graph. parameter: weights or a bias."""
+    if bias:
+        return DType.INT64 if options.wide else DType.INT32
+    if parameter:
+        return DType.INT8
+    cell = t is not None and t.name in cells
+    return DType.INT16 if cell or options.wide else DType.INT8
 
 
 @overload
-def _as_integers(t: Tensor, cells: frozenset[str], bias: bool = False) -> Tensor: ...
+def _as_integers(t: Tensor, dtype: DType) -> Tensor: ...
 @overload
-def _as_integers(t: None, cells: frozenset[str], bias: bool = False) -> None: ...
-def _as_integers(t: Tensor | None, cells: frozenset[str], bias: bool = False) -> Tensor | None:
+def _as_integers(t: None, dtype: DType) -> None: ...
+def _as_integers(t: Tensor | None, dtype: DType) -> Tensor | None:
     """A tensor as the integer graph will have it, with any scale."""
     if t is None or t.dtype is not DType.FLOAT32:
         return t
-    dtype = DType.INT32 if bias else DType.INT16 if t.name in cells else DType.INT8
     data = None if t.data is None else np.zeros(t.shape, dtype.numpy)
     return Tensor(t.name, t.shape, dtype, QuantParams.per_tensor(1.0), data)

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from tinsmith.pipeline.graph import Graph, QuantParams
+from tinsmith.pipeline.graph import DType, Graph, QuantParams
 from tinsmith.pipeline.ops import OPS, ScaleRule
 from tinsmith.pipeline.quantization.observers import Range
 
 INT8_MIN, INT8_MAX = -128, 127
+INT16_MAX = 32767
 
 
 def asymmetric(low: float, high: float) -> QuantParams:
@@ -30,6 +31,17 @@ def asymmetric(low: float, high: float) -> QuantParams:
     return QuantParams.per_tensor(float(scale), min(max(rounded, INT8_MIN), INT8_MAX))
 
 
+def symmetric(low: float, high: float) -> QuantParams:
+    """int16 parameters of a range, as TFLite's converter chooses them: zero point 0.
+
+    A range of nothing but 0 gets the scale 1.
+    """
+    scale = np.float32(max(abs(low), abs(high)) / INT16_MAX)
+    if not scale >= np.finfo(np.float32).tiny:
+        return QuantParams.per_tensor(1.0, 0, 16)
+    return QuantParams.per_tensor(float(scale), 0, 16)
+
+
 class Groups:
     """Sets of tensors that must have the same parameters."""
 
@@ -45,13 +57,14 @@ class Groups:
         self._parent[self.root(b)] = self.root(a)
 
 
-def fixed_parameters(graph: Graph) -> dict[str, QuantParams]:
-    """The outputs whose parameters their ops fix."""
+def fixed_parameters(graph: Graph, *, wide: bool = False) -> dict[str, QuantParams]:
+    """The outputs whose parameters their ops fix. wide: for int16 activations."""
+    dtype, bits = (DType.INT16, 16) if wide else (DType.INT8, 8)
     return {
-        out: QuantParams.per_tensor(*fixed)
+        out: QuantParams.per_tensor(*fixed, bits)
         for node in graph.nodes
         if OPS[node.op].scale_rule is ScaleRule.FIXED
-        and (fixed := OPS[node.op].fixed_quant) is not None
+        and (fixed := OPS[node.op].fixed_quant_of(dtype)) is not None
         for out in node.outputs
     }
 
@@ -79,8 +92,10 @@ def parameters_of_ranges(
     known: Mapping[str, QuantParams],
     given: Mapping[str, Range],
     seen: Mapping[str, Range],
+    *,
+    wide: bool = False,
 ) -> dict[str, QuantParams]:
-    """The int8 parameters of each named tensor.
+    """The parameters of each named tensor: int8, or int16 where wide.
 
     known: those of groups, by root, that are decided. The others get the parameters of the union of
     their members' given ranges, else of their seen ranges.
@@ -97,6 +112,6 @@ def parameters_of_ranges(
             ]
             low = min((r[0] for r in ranges), default=0.0)
             high = max((r[1] for r in ranges), default=0.0)
-            params = asymmetric(low, high)
+            params = symmetric(low, high) if wide else asymmetric(low, high)
         result.update(dict.fromkeys(group, params))
     return result

@@ -58,13 +58,14 @@ def cell_states(graph: Graph, node: Node, x: Array, h: Array, c: Array) -> Array
 
 
 def gate_parameters(
-    graph: Graph, node: Node, input_scale: float
+    graph: Graph, node: Node, input_scale: float, *, wide: bool = False
 ) -> dict[int, tuple[Array, QuantParams]]:
-    """Integers and scales of weights and biases, by index of the input."""
+    """Integers and scales of weights and biases, int64 where wide, by index of the input."""
     made: dict[int, tuple[Array, QuantParams]] = {}
     for w, r, b in zip(lstm.INPUT_WEIGHTS, lstm.RECURRENT_WEIGHTS, lstm.BIASES, strict=True):
         bias = graph.tensors[node.inputs[b]].value()
-        gate = integer_parameters(graph.tensors[node.inputs[w]].value(), bias, None, input_scale)
+        weights = graph.tensors[node.inputs[w]].value()
+        gate = integer_parameters(weights, bias, None, input_scale, wide=wide)
         made[w], made[b] = (gate.weights, gate.weights_quant), (gate.bias, gate.bias_quant)
         recurrent = _weights_alone(graph.tensors[node.inputs[r]].value())
         made[r] = (recurrent.weights, recurrent.weights_quant)
