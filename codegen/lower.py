@@ -31,8 +31,8 @@ class LowerOptions:
 
     objective: one of OBJECTIVES: choice.py says what each prefers; "ram" takes the fastest kernels
     with which the arena is smallest.
-    ram_bytes: a plan that needs more gives way to one with layers made in stripes of rows, or with
-    kernels of less scratch, also for the other objectives.
+    ram_bytes: the most that one arena may have. A plan that needs more gives way to one with layers
+    made in stripes of rows, or with kernels of less scratch, also for the other objectives.
     preserve_inputs: inputs are not overwritten during a run.
     choice: layer -> name of the kernel that it gets, whatever the objective prefers.
     measured: layer -> kernel -> what it costs there, which counts before the cost model.
@@ -62,7 +62,7 @@ def lower(
     net = network_of(graph, alias, preserve_inputs=options.preserve_inputs)
     kernels = choices_of(graph, usable)
     whole = lay_out(net, kernels)
-    layout = _smaller(net, kernels, whole, tuple(isa), options)
+    layout = _laid_out(net, kernels, whole, tuple(isa), options)
     return program_of(name, tuple(isa), options, net, layout, whole)
 
 
@@ -76,8 +76,6 @@ def program_of(
 ) -> Program:
     """The program of a layout, verified. whole: the layout without stripes."""
     graph = net.graph
-    if options.memories:
-        layout = into_memories(net, layout, options.memories)
     places = places_of(net, layout)
     done = steps_of(places, layout)
     program = Program(
@@ -100,23 +98,39 @@ def program_of(
     return into_flashes(verify(program), options.own_flash_bytes, options.flashes)
 
 
-def _smaller(
+def _laid_out(
     net: Network, kernels: Kernels, whole: Layout, isa: tuple[str, ...], options: LowerOptions
 ) -> Layout:
-    """The layout of the least RAM where that is wanted, or where the whole one needs too much."""
+    """The whole layout where it fits, in the memories or in one arena; else that of the least RAM,
+    which the objective may ask for as well."""
+
+    def placed(layout: Layout) -> Layout:
+        return into_memories(net, layout, options.memories) if options.memories else layout
+
     limit = options.ram_bytes
     if options.objective == "ram":
-        return least_ram(net, kernels, whole)
-    if limit is None or whole.plan.arena_bytes <= limit:
-        return whole
+        return placed(least_ram(net, kernels, whole))
+    first = placed(whole)
+    if not _excess(first, limit):
+        return first
+    if limit is not None and whole.plan.arena_bytes <= limit:
+        return whole  # memories may be adjacent
     usable = usable_kernels(net.graph, isa, "ram", options.choice, options.measured)
     others = choices_of(net.graph, usable)
-    known = {n: [c.kernel for c in first] for n, first in kernels.items()}
+    known = {n: [c.kernel for c in best] for n, best in kernels.items()}
     every = {
-        n: [*first, *(c for c in others[n] if c.kernel not in known[n])]
-        for n, first in kernels.items()
+        n: [*best, *(c for c in others[n] if c.kernel not in known[n])]
+        for n, best in kernels.items()
     }
-    return least_ram(net, every, whole, limit)
+    least = placed(least_ram(net, every, whole, limit))
+    return min(first, least, key=lambda layout: _excess(layout, limit))
+
+
+def _excess(layout: Layout, limit_bytes: int | None) -> int:
+    """The bytes that a layout has beyond its memories, or beyond the limit of its one arena."""
+    if not layout.memories:
+        return 0 if limit_bytes is None else max(layout.plan.arena_bytes - limit_bytes, 0)
+    return sum(m.excess_bytes for m in layout.memories)
 
 
 def _check_lowerable(graph: Graph, usable: Usable, alias: Mapping[str, str]) -> None:

@@ -196,6 +196,11 @@ class Memory:
     section: str = ""
     limit_bytes: int | None = None
 
+    @property
+    def excess_bytes(self) -> int:
+        """What the program takes beyond the limit."""
+        return 0 if self.limit_bytes is None else max(self.nbytes - self.limit_bytes, 0)
+
 
 @dataclass(frozen=True, eq=False)
 class StateView:

@@ -187,8 +187,7 @@ def _fits(program: Program, target: Target) -> bool:
 
 def _uses(memories: Sequence[Memory], kind: str) -> Iterator[MemoryUse]:
     for m in memories:
-        fits = m.limit_bytes is None or m.nbytes <= m.limit_bytes
-        yield MemoryUse(m.name, kind, m.nbytes, m.limit_bytes, m.section, fits)
+        yield MemoryUse(m.name, kind, m.nbytes, m.limit_bytes, m.section, not m.excess_bytes)
 
 
 def _places(program: Program) -> Iterator[Place]:

@@ -60,23 +60,21 @@ def lower_for(graph: Graph, name: str, target: Target, options: CodeOptions) -> 
     lowering = LowerOptions(
         options.objective,
         options.preserve_inputs,
-        ram_bytes=_ram_bytes(target),
+        ram_bytes=_largest_arena(target, options),
         memories=_memories(target.arena_regions),
         own_flash_bytes=_own_flash(target),
         flashes=_memories(target.weight_regions),
     )
     program = lower(graph, name, target.isa, lowering)
-    if too_full(program.regions):
-        # One arena may span memories that are adjacent.
-        whole = lower(graph, name, target.isa, replace(lowering, memories=()))
-        if not options.memories and whole.arena_bytes <= (target.ram_bytes or 0):
-            program = whole
     return replace(program, caller_arena=options.arena == "caller")
 
 
-def _ram_bytes(target: Target) -> int | None:
-    """What all arenas may have together."""
-    return sum(r.bytes for r in target.arena_regions) or target.ram_bytes
+def _largest_arena(target: Target, options: CodeOptions) -> int | None:
+    """The most that one arena may have; without limits of the user's, adjacent memories count as
+    one."""
+    if options.memories and target.arena_regions:
+        return max(r.bytes for r in target.arena_regions)
+    return target.ram_bytes
 
 
 def _memories(regions: Sequence[Region]) -> tuple[Memory, ...]:
@@ -89,7 +87,7 @@ def _own_flash(target: Target) -> int | None:
 
 def too_full(memories: Sequence[Memory]) -> list[Memory]:
     """The memories of which the program takes more than it may."""
-    return [m for m in memories if m.limit_bytes is not None and m.nbytes > m.limit_bytes]
+    return [m for m in memories if m.excess_bytes]
 
 
 def interface_of(program: Program) -> ModelInterface:
@@ -241,10 +239,9 @@ def check_fit(program: Program, target: Target, flash_bytes: int, ram_bytes: int
             f"({size:,} bytes). Prune or narrow that layer, or choose a larger target"
         )
     for memory in too_full(program.flashes):
-        assert memory.limit_bytes is not None
         problems.append(
             f"flash '{memory.name}': needs {memory.nbytes:,} bytes, the model may take "
-            f"{memory.limit_bytes:,}: {memory.nbytes - memory.limit_bytes:,} too many. Prune the "
+            f"{memory.limit_bytes:,}: {memory.excess_bytes:,} too many. Prune the "
             "model, or choose a larger target"
         )
     if program.regions:
@@ -263,7 +260,6 @@ def check_fit(program: Program, target: Target, flash_bytes: int, ram_bytes: int
 
 
 def _full_text(program: Program, memory: Memory) -> str:
-    assert memory.limit_bytes is not None
     others = [m for m in program.regions if m is not memory]
     beside = "".join(
         f"; beside it {m.nbytes:,} of {m.limit_bytes:,} bytes of '{m.name}' are used"
@@ -271,7 +267,7 @@ def _full_text(program: Program, memory: Memory) -> str:
     )
     return (
         f"RAM '{memory.name}': needs {memory.nbytes:,} bytes, the model may take "
-        f"{memory.limit_bytes:,}: {memory.nbytes - memory.limit_bytes:,} too many{beside}; the "
+        f"{memory.limit_bytes:,}: {memory.excess_bytes:,} too many{beside}; the "
         f"most are alive in {peak_text(program, memory.name)}. Use -O ram, a larger stride or "
         "fewer channels there, or choose a larger target"
     )

@@ -63,6 +63,13 @@ def test_a_state_survives_in_two_memories(tmp_path: Path) -> None:
     check_build(program, board, tmp_path / "build")
 
 
+def test_stripes_of_rows_in_two_memories_compute_the_same_bytes(tmp_path: Path) -> None:
+    board = two_memories(tmp_path, fast=512, slow=1900)
+    program = make_program(convolutional(), "net", board)
+    assert program.streamed and len(program.regions) == 2
+    check_build(program, board, tmp_path / "build")
+
+
 def test_most_accesses_are_to_the_fast_memory(tmp_path: Path) -> None:
     board = two_memories(tmp_path, fast=1500)
     program = make_program(convolutional(), "net", board)

@@ -194,3 +194,11 @@ def test_the_state_may_lie_in_any_memory() -> None:
     header = emit(replace(program, caller_arena=True)).model["net.h"]
     assert "int net_init(net_t *ctx, void *tcm_arena, void *sram_arena);" in header
     assert "hold the state from run to run" in header
+
+
+def test_layers_are_made_in_stripes_where_whole_tensors_fit_no_memory(tmp_path: Path) -> None:
+    board = two_memories(tmp_path, fast=512, slow=1900)
+    program = make_program(convolutional(), "net", board)
+    assert program.streamed and all(not m.excess_bytes for m in program.regions)
+    roomy = make_program(convolutional(), "net", two_memories(tmp_path, fast=1500, slow=4096))
+    assert not roomy.streamed and len(roomy.regions) == 2
