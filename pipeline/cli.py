@@ -65,6 +65,10 @@ CalibrateOption = Annotated[
     Path | None,
     typer.Option(help="Samples (.npy, .npz; floats [N, ...]) to quantize a float model with."),
 ]
+ActivationsOption = Annotated[
+    int,
+    typer.Option("--activations", help="Bits of the activations that --calibrate makes: 8 or 16."),
+]
 NameOption = Annotated[str | None, typer.Option("-n", "--name", help="Prefix of the C names.")]
 StartOption = Annotated[
     list[str] | None,
@@ -110,6 +114,7 @@ def generate(
     arena: ArenaOption = "static",
     memory: MemoryOption = None,
     calibrate: CalibrateOption = None,
+    activations: ActivationsOption = 8,
     toolchain: ToolchainOption = None,
     start: StartOption = None,
     end: EndOption = None,
@@ -129,7 +134,7 @@ def generate(
     limits = parse_memories(memory or (), device)
     options = CodeOptions(objective, preserve_inputs, arena, limits)
     check_folder(out)
-    read = read_quantized(model, calibrate, read_options(start, end, shape))
+    read = read_quantized(model, calibrate, read_options(start, end, shape, activations))
     made = make(
         read.graph,
         device,
@@ -165,6 +170,7 @@ def validate(
         bool, typer.Option("--per-layer", help="Compare every layer on the target.")
     ] = False,
     calibrate: CalibrateOption = None,
+    activations: ActivationsOption = 8,
     toolchain: ToolchainOption = None,
     start: StartOption = None,
     end: EndOption = None,
@@ -184,7 +190,7 @@ def validate(
     device = target_named(target)
     limits = parse_memories(memory or (), device)
     options = CodeOptions(objective, preserve_inputs, arena, limits)
-    graph = read_quantized(model, calibrate, read_options(start, end, shape)).graph
+    graph = read_quantized(model, calibrate, read_options(start, end, shape, activations)).graph
     if inputs is None:
         data, note = random_samples(graph, samples, seed), RANDOM_NOTE
     else:
@@ -225,6 +231,7 @@ def analyze(
     memory: MemoryOption = None,
     json_file: JsonOption = None,
     calibrate: CalibrateOption = None,
+    activations: ActivationsOption = 8,
     start: StartOption = None,
     end: EndOption = None,
     shape: ShapeOption = None,
@@ -241,8 +248,9 @@ def analyze(
         raise ConfigError("--memory says what the model may take of a target: name one with -t")
     limits = () if device is None else parse_memories(memory or (), device)
     options = CodeOptions(objective, preserve_inputs, memories=limits)
-    reading = read_options(start, end, shape)
-    read = read_quantized(model, calibrate, reading) if calibrate else read_model(model, reading)
+    reading = read_options(start, end, shape, activations)
+    quantizes = calibrate is not None or activations != 8
+    read = read_quantized(model, calibrate, reading) if quantizes else read_model(model, reading)
     report = look(read.graph, device, options)
     if json_file is not None:
         write_json(json_file, report.json())
@@ -328,12 +336,15 @@ def doctor() -> None:
 
 
 def read_options(
-    start: Sequence[str] | None, end: Sequence[str] | None, shape: Sequence[str] | None
+    start: Sequence[str] | None,
+    end: Sequence[str] | None,
+    shape: Sequence[str] | None,
+    activations: int = 8,
 ) -> ReadOptions:
     """The flags that say how a model file is read."""
     from tinsmith.pipeline.model_files import ReadOptions, parse_shapes
 
-    return ReadOptions(start or (), end or (), parse_shapes(shape or ()))
+    return ReadOptions(start or (), end or (), parse_shapes(shape or ()), activations)
 
 
 def _save_outputs(path: Path, outputs: dict[str, Any]) -> None:

@@ -319,8 +319,15 @@ class Prune(Table):
 
 
 class Quantize(Table):
-    """Conversion to int8."""
+    """Conversion to integers."""
 
+    activations: Literal[8, 16] = Field(
+        default=8,
+        description=(
+            "Bits of the activations; 16 is TFLite's 16x8, slower and larger, but nearer to float. "
+            "The weights are int8."
+        ),
+    )
     calibration: Positive = Field(
         default=500,
         description="How many training images the ranges of the activations are taken from.",

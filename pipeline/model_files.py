@@ -32,11 +32,13 @@ class ReadOptions:
 
     start, end: names of tensors of the file between which the part lies that is wanted.
     shapes: of the inputs of an .onnx file that leaves them open, by name.
+    activations: bits of the activations of a float model that is quantized: 8 or 16.
     """
 
     start: Sequence[str] = ()
     end: Sequence[str] = ()
     shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    activations: int = 8
 
 
 WHOLE = ReadOptions()
@@ -98,16 +100,21 @@ def read_quantized(
             raise ConfigError(
                 f"'{path}' is quantized already; leave --calibrate out, or give a float model"
             )
+        if options.activations != 8:
+            raise ConfigError(
+                f"'{path}' is quantized already; leave --activations out, or give a float model"
+            )
         return model
     if calibration is None:
         raise ConfigError(
             f"'{path}' is a float model; give samples to quantize it with: "
             "--calibrate X.npy (floats [N, *input shape]), or quantize it first"
         )
-    from tinsmith.pipeline.quantization import quantize
+    from tinsmith.pipeline.quantization import QuantizeOptions, quantize
 
+    chosen = QuantizeOptions(activations=options.activations)
     samples = read_arrays(calibration, model.graph)
-    return Model(quantize(model.graph, samples), model.sha256)
+    return Model(quantize(model.graph, samples, chosen), model.sha256)
 
 
 def read_arrays(path: Path, graph: Graph) -> Mapping[str, Array]:

@@ -1,4 +1,4 @@
-"""quantize: the pruned student as an int8 graph, calibrated on training images."""
+"""quantize: the pruned student as an integer graph, calibrated on training images."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,8 +30,9 @@ GRAPH_SOURCES = (
 
 @dataclass(frozen=True)
 class QuantizeStudent(Stage):
-    """Writes model.tflite (int8) and metrics.json: accuracy in percent of all test images, by the
-    interpreter; samples. Raises DataError where the calibration images don't fit the network.
+    """Writes model.tflite (int8, or int16 activations) and metrics.json: accuracy in percent of all
+    test images, by the interpreter; samples. Raises DataError where the calibration images don't
+    fit the network.
     """
 
     name: ClassVar[str] = "quantize"
@@ -58,12 +59,12 @@ class QuantizeStudent(Stage):
         chosen = np.random.default_rng(self.seed).permutation(len(images.x_train))
         calibration = images.x_train[np.sort(chosen[: self.options.calibration])]
         progress(f"calibrating on {len(calibration)} images", 0.1)
-        options = QuantizeOptions(observer=self.options.observer)
+        options = QuantizeOptions(self.options.activations, self.options.observer)
         quantized = quantize(graph, {name: calibration}, options)
         (out_dir / "model.tflite").write_bytes(to_tflite(quantized))
         # What is measured is what was written: the file, read again.
         written = read_model(out_dir / "model.tflite").graph
-        progress("measuring the int8 network on the test images", 0.4)
+        progress("measuring the quantized network on the test images", 0.4)
         entry = written.tensors[written.inputs[0]]
         x = to_input(images.x_test, entry, "the test images")
         outputs = run_samples(written, {entry.name: x})[0]

@@ -217,6 +217,34 @@ def test_calibration_data_of_the_wrong_shape_ends_with_2_and_says_both_shapes(
     assert "6" in error
 
 
+def test_a_float_model_is_quantized_to_int16_activations_and_proven_on_the_target(
+    float_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    x = np.random.default_rng(0).normal(size=(20, 6)).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    options = ("--calibrate", tmp_path / "x.npy", "--activations", "16")
+    target = ("-t", "cortex-m4")
+    assert run("validate", float_model, *target, *options) == 0
+    out = ("-n", "wide", "-o", tmp_path / "out")
+    assert run("generate", float_model, *target, *options, *out) == 0
+    assert "int16_t *wide_input(" in (tmp_path / "out" / "wide.h").read_text()
+    assert run("analyze", float_model, *options) == 0
+    capsys.readouterr()
+
+
+def test_activations_are_for_float_models_with_calibration_data(
+    model: Path, float_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, error = fail(capsys, "validate", model, "-t", "cortex-m4", "--activations", "16")
+    assert (code, "quantized already; leave --activations out" in error) == (2, True)
+    code, error = fail(capsys, "analyze", float_model, "--activations", "16")
+    assert (code, "--calibrate" in error) == (2, True)
+    np.save(tmp_path / "x.npy", np.zeros((10, 6), np.float32))
+    options = ("--calibrate", tmp_path / "x.npy", "--activations", "12")
+    code, error = fail(capsys, "validate", float_model, "-t", "cortex-m4", *options)
+    assert (code, "activations of 12 bits; allowed: 8, 16" in error) == (2, True)
+
+
 def test_inputs_of_the_wrong_shape_end_with_2(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -150,3 +150,10 @@ def test_every_example_has_a_sound_configuration(path: Path) -> None:
     config = load_config(path)
     assert config.teacher.model.path.is_file()
     assert config.distil.model.path.is_file()
+
+
+def test_activations_have_8_or_16_bits(tmp_path: Path) -> None:
+    assert read(tmp_path, MODELS).quantize.activations == 8
+    assert read(tmp_path, f"{MODELS}[quantize]\nactivations = 16\n").quantize.activations == 16
+    with pytest.raises(ConfigError, match=r"activations.*8.*16"):
+        read(tmp_path, f"{MODELS}[quantize]\nactivations = 12\n")
