@@ -12,6 +12,7 @@ from tinsmith.pipeline import interpreter
 from tinsmith.pipeline.deployment import traced_steps
 from tinsmith.pipeline.errors import ConfigError
 from tinsmith.pipeline.exporters.tflite import to_tflite
+from tinsmith.pipeline.exporters.tflite_uint8 import of_type
 from tinsmith.pipeline.graph import Array, Graph
 from tinsmith.pipeline.oracles import ORACLES, oracle
 from tinsmith.targets.target import Target, all_targets, target_named
@@ -43,7 +44,7 @@ def trace(graph: Graph, samples: Mapping[str, Array], runtime: str = INTERPRETER
         shapes = {
             n: (len(a), *graph.tensors[n].shape) for n, a in found.items() if _known(graph, n)
         }
-        return {n: found[n].reshape(shape) for n, shape in shapes.items()}
+        return {n: of_type(found[n], graph.tensors[n]).reshape(s) for n, s in shapes.items()}
     check_runtime(runtime)
     return _on_target(graph, samples, target_named(runtime))
 

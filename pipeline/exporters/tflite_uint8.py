@@ -26,6 +26,13 @@ def in_uint8(graph: Graph) -> Graph:
     )
 
 
+def of_type(values: Array, tensor: Tensor) -> Array:
+    """What a runtime gives for a tensor of a file so written, as the graph's own values."""
+    if values.dtype != np.uint8 or tensor.dtype is not DType.INT8:
+        return values
+    return np.asarray((values.astype(np.int16) - SHIFT).astype(np.int8))
+
+
 def _shifted(t: Tensor) -> Tensor:
     if t.dtype is DType.INT16 and t.data is not None and t.quant is not None:
         # Weights of 9 bits: any zero point that makes bytes of them is right.

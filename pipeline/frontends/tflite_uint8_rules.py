@@ -96,6 +96,15 @@ def _leaky_relu(call: OpCall) -> str:
     return _compared(call, np.where(centred >= 0, above, _scaled(call, centred, slope)), ALL)
 
 
+def _prelu(call: OpCall) -> str:
+    x, alpha, y = call.input(0), call.input(1), call.output
+    centred, slopes = (ALL - x.zero_point)[:, None], (ALL - alpha.zero_point)[None, :]
+    above = _scaled(call, centred, _float32(x.scale / y.scale))
+    slope = _float32(_float32(x.scale * alpha.scale) / y.scale)
+    below = _scaled(call, centred * slopes, slope)
+    return _compared(call, np.where(centred >= 0, above, below), ALL[:, None], ALL[None, :])
+
+
 def _mul(call: OpCall) -> str:
     """TFLite forms the factor in float32, product before quotient."""
     a, b = call.input(0), call.input(1)
@@ -162,6 +171,7 @@ UINT8_RULES: Mapping[str, Check] = {
     ),
     "RELU": _relu,
     "LEAKY_RELU": _leaky_relu,
+    "PRELU": _prelu,
     "MUL": _mul,
     "LOGISTIC": _table(_logistic),
     "TANH": _table(lambda x: np.asarray(np.tanh(x))),
