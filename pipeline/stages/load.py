@@ -20,8 +20,8 @@ class Load(Stage):
     """
 
     name: ClassVar[str] = "load"
-    sources: ClassVar[tuple[str, ...]] = ("tinsmith.pipeline.data",)
-    tools: ClassVar[tuple[str, ...]] = ("numpy", "mlxtend")
+    sources: ClassVar[tuple[str, ...]] = ("tinsmith.pipeline.data", "tinsmith.pipeline.image_folder")
+    tools: ClassVar[tuple[str, ...]] = ("numpy", "mlxtend", "pillow")
 
     source: str
     path: Path | None

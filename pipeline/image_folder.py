@@ -1,0 +1,121 @@
+"""Labelled images from folders: `train/<class>/*.png`, `test/<class>/*.png`, one folder a class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinsmith.pipeline.errors import DataError, ToolMissing
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm", ".webp")
+SPLITS = ("train", "test")
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as _PillowImage
+
+Labelled = tuple[NDArray[np.uint8], NDArray[np.int64]]
+
+
+def read_image_folder(path: Path) -> tuple[Labelled, Labelled]:
+    """Images uint8 [N, H, W, C] and labels [N] to train on and to test, in the order of names.
+
+    Labels count the folders of `train` in alphabetical order. C is 1 where every image is grey,
+    else 3. Raises DataError where folders, images or sizes don't fit together.
+    """
+    if not path.is_dir():
+        raise DataError(f"[data] path: there is no folder '{path}'")
+    missing = [split for split in SPLITS if not (path / split).is_dir()]
+    if missing:
+        raise DataError(
+            f"[data] path: '{path}' has no folder {' and no folder '.join(missing)}; needed: "
+            "train/<class>/ and test/<class>/ with the images"
+        )
+    classes = _classes(path / "train")
+    unknown = sorted(set(_classes(path / "test")) - set(classes))
+    if unknown:
+        raise DataError(
+            f"'{path / 'test'}': no images to train on of {', '.join(unknown[:10])}; classes are "
+            f"the folders of train: {', '.join(classes)}"
+        )
+    files = {split: _image_files(path / split, classes) for split in SPLITS}
+    channels = 1 if all(map(_is_grey, _paths([*files["train"], *files["test"]]))) else 3
+    train, test = (_read(files[split], channels) for split in SPLITS)
+    if train[0].shape[1:] != test[0].shape[1:]:
+        raise DataError(
+            f"'{path}': the images of train are {_size(train[0])} but those of test "
+            f"{_size(test[0])}; make them one size"
+        )
+    return train, test
+
+
+_Files = Sequence[tuple[Path, int]]
+
+
+def _classes(folder: Path) -> list[str]:
+    names = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    if len(names) < 2 and folder.name == "train":
+        raise DataError(
+            f"'{folder}' has {len(names)} folders of images; needed: at least two classes, a "
+            "folder each"
+        )
+    return names
+
+
+def _image_files(folder: Path, classes: Sequence[str]) -> _Files:
+    found = []
+    for label, name in enumerate(classes):
+        inside = sorted((folder / name).iterdir()) if (folder / name).is_dir() else []
+        images = [p for p in inside if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
+        if not images and folder.name == "train":
+            raise DataError(f"'{folder / name}' has no images; files end in {', '.join(SUFFIXES)}")
+        found += [(p, label) for p in images]
+    if not found:
+        raise DataError(f"'{folder}' has no images; files end in {', '.join(SUFFIXES)}")
+    return found
+
+
+def _paths(files: _Files) -> list[Path]:
+    return [path for path, _ in files]
+
+
+def _is_grey(path: Path) -> bool:
+    image = _opened(path)
+    return bool(image.mode in ("1", "L", "LA"))
+
+
+def _read(files: _Files, channels: int) -> Labelled:
+    images = []
+    for path, _ in files:
+        try:
+            pixels = np.asarray(_opened(path).convert("L" if channels == 1 else "RGB"))
+        except (OSError, SyntaxError, ValueError) as e:
+            raise DataError(f"'{path}' can't be read as an image: {e}") from e
+        images.append(pixels.reshape(*pixels.shape[:2], channels))
+        if images[-1].shape != images[0].shape:
+            raise DataError(
+                f"'{path}' is {_size(images[-1][None])} but '{files[0][0]}' is "
+                f"{_size(images[0][None])}; make all images one size"
+            )
+    labels = np.array([label for _, label in files], np.int64)
+    return np.stack(images).astype(np.uint8), labels
+
+
+def _opened(path: Path) -> _PillowImage:
+    try:
+        from PIL import Image
+    except ImportError as e:
+        raise ToolMissing(
+            "[data] source = \"folder\" needs the package Pillow: pip install 'tinsmith[train]'"
+        ) from e
+    try:
+        return Image.open(path)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
+        raise DataError(f"'{path}' can't be read as an image: {e}") from e
+
+
+def _size(images: NDArray[np.uint8]) -> str:
+    return " x ".join(map(str, images.shape[1:]))
