@@ -97,7 +97,7 @@ def test_a_network_of_uint8_is_compared_with_the_runtime_layer_by_layer() -> Non
     """It is written as uint8 again, so that a runtime can be asked about every layer."""
     name = runtime().name
     compared = 0
-    for seed in range(20):
+    for seed in range(8):
         graph = read_tflite(uint8_network(seed))
         samples = random_samples(graph, np.random.default_rng(seed), 1)
         ours, theirs = trace(graph, samples), trace(graph, samples, name)
@@ -105,7 +105,7 @@ def test_a_network_of_uint8_is_compared_with_the_runtime_layer_by_layer() -> Non
             assert values.dtype == ours[layer].dtype
             np.testing.assert_array_equal(ours[layer], values)
             compared += 1
-    assert compared > 100
+    assert compared > 40
 
 
 @pytest.mark.parametrize("op", SAME)
