@@ -168,3 +168,17 @@ def test_quantize_array_takes_the_scale_of_each_channel() -> None:
     quant = QuantParams((0.5, 2.0), (0, 0), 1)
     got = numerics.quantize_array(np.array([[1.0, 1.0], [4.0, 4.0]]), quant, DType.INT8)
     assert got.tolist() == [[2, 1], [8, 2]]
+
+
+def test_the_reduced_multiplier_has_15_bits_and_a_right_shift() -> None:
+    m, right = numerics.reduced_multiplier([1 << 30, 0x7FFFFFFF, 0, 0x7FFEFFFF], [0, 7, 0, -31])
+    assert m.tolist() == [1 << 14, 0x7FFF, 0, 0x7FFF]
+    assert right.tolist() == [15, 8, 15, 46]
+
+
+def test_int64_sums_are_rounded_once_with_ties_upwards() -> None:
+    half = numerics.quantize_multiplier(0.5)
+    acc = np.array([-3, -1, 0, 1, 3, 5, 1 << 40], np.int64)
+    y = numerics.requantize_int16(acc, half.m, half.shift)
+    assert y[:-1].tolist() == [-1, 0, 0, 1, 2, 3]
+    assert int(y[-1]) == int(numerics.wrap_int32(1 << 39))

@@ -127,3 +127,28 @@ def test_weighted_sum_gives_the_reference_or_nothing(
         assert found is not None
         y = np.clip((a * found.ma + b * found.mb + found.c) >> found.shift, -128, 127)
         np.testing.assert_array_equal(y, reference)
+
+
+def test_the_high_word_of_one_product_is_the_requantization_of_int64_sums() -> None:
+    rng = np.random.default_rng(5)
+    ends = np.array([-(1 << 31), -1, 0, 1, (1 << 31) - 1], np.int64)
+    for shift in range(-17, 0):
+        m = rng.integers(1 << 30, 1 << 31, 8)
+        found = proofs.high_word(m, np.full(8, shift))
+        assert found is not None
+        assert int(found.max()) < 1 << 31
+        acc = np.concatenate([ends, rng.integers(-(1 << 31), 1 << 31, 500)])
+        # And where the product is a tie, or next to one.
+        right = 15 - shift
+        ties = (np.arange(-50, 50) << right) + (1 << (right - 1))
+        near = np.concatenate([ties // (int(m[0]) >> 16) + d for d in (-1, 0, 1)])
+        acc = np.concatenate([acc, near[np.abs(near) < 1 << 31]])
+        want = numerics.requantize_int16(acc[None], m[:, None], np.full((8, 1), shift))
+        np.testing.assert_array_equal((acc[None] * found[:, None] + (1 << 31)) >> 32, want)
+
+
+def test_factors_that_the_high_word_can_not_hold_have_none() -> None:
+    m = np.array([1 << 30, 1 << 30])
+    assert proofs.high_word(m, np.array([-5, 0])) is None
+    assert proofs.high_word(m, np.array([-5, -18])) is None
+    assert proofs.high_word(np.array([0]), np.array([0])) == [0]
