@@ -58,6 +58,7 @@ def project_files(
         "golden_inputs": [[golden_rows(a[i]) for i in range(count)] for a in golden.inputs],
         "golden_outputs": [[golden_rows(a[i]) for i in range(count)] for a in golden.outputs],
         **arena_facts(program),
+        "use": _use(program),
         "stateful": bool(program.state),
         "streaming": streaming_summary(program),
         "layers": [
@@ -80,3 +81,46 @@ def project_files(
     ):
         files[path] = env.get_template(template).render(context)
     return files
+
+
+def _use(program: Program) -> list[str]:
+    """The lines of C that use the model, with comments in one column."""
+    facts = arena_facts(program)
+    lines = [*_declarations(program, facts), ("", "")]
+    if program.caller_arena:
+        refused = f"an arena is missing, or not aligned to {program.name.upper()}_ARENA_ALIGNMENT"
+        lines.append((f"if ({facts['init_call']} != 0) {{", "once"))
+        lines += [(f"    /* {refused} */", ""), ("}", "")]
+    else:
+        lines.append((f"{facts['init_call']};", "once"))
+    lines += [("", ""), *_calls(program)]
+    column = max(len(code) for code, comment in lines if comment) + 2
+    return [f"{code:<{column}}/* {comment} */" if comment else code for code, comment in lines]
+
+
+def _declarations(program: Program, facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The context, and the arenas that are the firmware's: (line, comment)."""
+
+    def placed(variable: str, arena: Mapping[str, Any]) -> str:
+        return f"static {variable} {arena['section_macro']}".rstrip() + ";"
+
+    arenas, context = facts["arenas"], f"{program.name}_t ctx"
+    if facts["inside"]:
+        return [(placed(context, arenas[0]), "all RAM that the model needs, but for the stack")]
+    given = arenas if program.caller_arena else ()
+    arrays = [placed(f"int64_t {a['pointer']}[({a['bytes']} + 7) / 8]", a) for a in given]
+    return [*((line, "") for line in arrays), (f"static {context};", "")]
+
+
+def _calls(program: Program) -> list[tuple[str, str]]:
+    """Filling in, running, reading: (line, comment)."""
+    name, upper = program.name, program.name.upper()
+    lines = []
+    for tensor, view in program.inputs[:1]:
+        code = f"{port_facts(tensor, view)['ctype']} *in = {name}_input(&ctx, 0);"
+        lines.append((code, f"fill in {upper}_INPUT_0_SIZE values"))
+    lines.append((f"{name}_run(&ctx);", ""))
+    for tensor, view in program.outputs[:1]:
+        code = f"const {port_facts(tensor, view)['ctype']} *out = {name}_output(&ctx, 0);"
+        lines.append((code, f"{upper}_OUTPUT_0_SIZE values"))
+    return lines

@@ -239,7 +239,7 @@ def _failure(toolchain: Toolchain, output: str, folder: Path) -> str:
 def _form(target: Target, emulator: str | None, sanitize: bool) -> Form:
     """The form of an image that the emulator runs; ConfigError where it has not got the target."""
     if target.kind == "host":
-        allowed = ("host",)
+        allowed: tuple[str, ...] = ("host",)
     elif target.cpu in QEMU_MACHINES:
         allowed = ("unicorn", "qemu")
     else:

@@ -112,6 +112,14 @@ def test_the_self_test_passes_however_the_arena_is_given(
     assert "3 samples" in compile_and_run(tmp_path, files, ("net.c", "selftest/net_selftest.c"))
 
 
+def test_the_self_test_goes_into_a_firmware_that_has_a_main_and_no_printf(tmp_path: Path) -> None:
+    files = folder_of(convolutional("net"), "net", CodeOptions())
+    files["main.c"] = "int net_selftest_run(void);\nint main(void) { return net_selftest_run(); }\n"
+    flag = "-DNET_SELFTEST_NO_MAIN"
+    units = ("net.c", "selftest/net_selftest.c", "main.c", flag)
+    assert compile_and_run(tmp_path, files, units) == ""
+
+
 def test_an_arena_that_the_harness_gives_is_walked_within_its_bounds(tmp_path: Path) -> None:
     for graph in (convolutional(), recurrent()):
         program = make_program(graph, "net", HOST, FROM_CALLER)
