@@ -335,8 +335,26 @@ class Quantize(Table):
         default=500,
         description="How many training images the ranges of the activations are taken from.",
     )
-    observer: Literal["minmax", "percentile", "mse"] = Field(
-        default="minmax", description="How a range is taken from the values seen."
+    observer: Literal["minmax", "percentile", "mse", "entropy"] = Field(
+        default="minmax",
+        description=(
+            "How a range is taken from the values seen: all of them, 99.99 % of them, the range of "
+            "least mean square error, or of least information lost (KL divergence)."
+        ),
+    )
+    equalize: bool = Field(
+        default=False,
+        description=(
+            "Bring the ranges of weights in line from layer to layer first (Nagel et al. 2019), "
+            "for layers that have one scale."
+        ),
+    )
+    correct_biases: bool = Field(
+        default=False,
+        description="Let biases take back what rounding the weights shifts on average.",
+    )
+    per_channel: bool = Field(
+        default=True, description="A scale for each output channel of a convolution's weights."
     )
 
 

@@ -94,7 +94,6 @@ def calibrate(
     """(min, max) by name of every input and computed tensor of a float graph.
 
     steps: so many a range has, for the observers that ask for the error.
-
     samples: as check_samples gives them. A graph with state is run over the samples in order.
     """
     statistics: dict[str, _Statistics] = {}
@@ -118,6 +117,21 @@ def calibrate(
         counts = np.zeros(0, np.int64) if s.counts is None else s.counts
         ranges[name] = chosen.choose(Seen(s.low, s.high, counts, steps), percentile)
     return ranges
+
+
+def channel_means(graph: Graph, samples: Samples) -> dict[str, NDArray[np.float64]]:
+    """The mean over samples and positions for each index of the last axis, by tensor name.
+
+    graph, samples: as in `calibrate`.
+    """
+    sums: dict[str, NDArray[np.float64]] = {}
+    counts: dict[str, int] = {}
+    for name, value in _values(graph, samples):
+        if value.size and value.ndim:
+            rows = value.reshape(-1, value.shape[-1]).astype(np.float64)
+            sums[name] = sums.get(name, 0.0) + rows.sum(axis=0)
+            counts[name] = counts.get(name, 0) + len(rows)
+    return {name: total / counts[name] for name, total in sums.items()}
 
 
 def _values(graph: Graph, samples: Samples) -> Iterator[tuple[str, Array]]:

@@ -18,10 +18,12 @@ class QuantizeOptions:
 
     activations: bits of the activations: 8, or 16 for TFLite's 16x8 (symmetric, int64 biases);
         the weights are int8.
-    observer: how ranges follow from what calibration sees: minmax, percentile or mse.
+    observer: how ranges follow from what calibration sees: minmax, percentile, mse or entropy.
     percentile: for the observer of that name, in (50, 100].
     per_channel: convolution weights have a scale per output channel.
     per_channel_fc: fully connected weights too.
+    equalize: ranges of weights are brought in line between layers first (equalize.py).
+    correct_biases: biases take back what rounding the weights shifts (bias_correction.py).
     float_io: inputs and outputs stay float32, with quantize and dequantize nodes at the borders.
     ranges: (min, max) by tensor name: learned in training, or known; they replace what is seen.
     """
@@ -31,6 +33,8 @@ class QuantizeOptions:
     percentile: float = 99.99
     per_channel: bool = True
     per_channel_fc: bool = False
+    equalize: bool = False
+    correct_biases: bool = False
     float_io: bool = False
     ranges: Mapping[str, Range] = field(default_factory=dict)
 

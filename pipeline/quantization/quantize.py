@@ -13,8 +13,15 @@ from tinsmith.pipeline.graph import DType, Graph, QuantParams, Tensor
 from tinsmith.pipeline.ops import OPS, call_of
 from tinsmith.pipeline.passes.drop_requantize import drop_requantize
 from tinsmith.pipeline.quantization import recurrent
-from tinsmith.pipeline.quantization.calibrate import Samples, calibrate, check_samples
+from tinsmith.pipeline.quantization.bias_correction import correct_biases
+from tinsmith.pipeline.quantization.calibrate import (
+    Samples,
+    calibrate,
+    channel_means,
+    check_samples,
+)
 from tinsmith.pipeline.quantization.carried import carried_parameters, is_note
+from tinsmith.pipeline.quantization.equalize import equalize
 from tinsmith.pipeline.quantization.integer_graph import (
     activations,
     float_borders,
@@ -57,6 +64,10 @@ def quantize(
     _check_ops(graph, options)
     if options.wide:
         _check_free(graph)
+    if options.equalize or options.correct_biases:
+        _check_calibrated(graph, samples)
+    if options.equalize:
+        graph = equalize(graph)
     graph = separate_scales(graph)
     groups = _groups(graph)
     known = carried_parameters(graph, groups, fixed_parameters(graph, wide=options.wide))
@@ -74,7 +85,11 @@ def quantize(
     known |= _cell_parameters(graph, groups, seen, options)
     names = activations(graph)
     params = parameters_of_ranges(names, groups, known, options.ranges, seen, wide=options.wide)
-    quantized = drop_requantize(integer_graph(graph, params, options))
+    quantized = integer_graph(graph, params, options)
+    if options.correct_biases and samples:
+        means = channel_means(graph, check_samples(graph, samples))
+        quantized = correct_biases(quantized, graph, means)
+    quantized = drop_requantize(quantized)
     if options.float_io:
         quantized = float_borders(quantized)
     return verify(quantized)
@@ -135,6 +150,18 @@ def _check_free(graph: Graph) -> None:
             f"'{carried[0]}' carries the parameters of an int8 model, which int16 activations "
             "can't keep; allowed: 8 bits, or a model that is not quantized"
         )
+
+
+def _check_calibrated(graph: Graph, samples: Samples | None) -> None:
+    """DataError where there is nothing to equalize or correct: no samples, or carried weights."""
+    carried = [name for name, t in graph.tensors.items() if t.is_constant and t.quant is not None]
+    if carried:
+        raise DataError(
+            f"'{carried[0]}' carries the integers of a quantized model; equalization and bias "
+            "correction are for models that are not quantized"
+        )
+    if not samples:
+        raise DataError("equalization and bias correction need calibration samples; give some")
 
 
 def _check_ops(graph: Graph, options: QuantizeOptions) -> None:

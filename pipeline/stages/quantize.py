@@ -59,7 +59,14 @@ class QuantizeStudent(Stage):
         chosen = np.random.default_rng(self.seed).permutation(len(images.x_train))
         calibration = images.x_train[np.sort(chosen[: self.options.calibration])]
         progress(f"calibrating on {len(calibration)} images", 0.1)
-        options = QuantizeOptions(self.options.activations, self.options.observer)
+        wanted = self.options
+        options = QuantizeOptions(
+            wanted.activations,
+            wanted.observer,
+            per_channel=wanted.per_channel,
+            equalize=wanted.equalize,
+            correct_biases=wanted.correct_biases,
+        )
         quantized = quantize(graph, {name: calibration}, options)
         (out_dir / "model.tflite").write_bytes(to_tflite(quantized))
         # What is measured is what was written: the file, read again.

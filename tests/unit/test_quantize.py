@@ -392,9 +392,15 @@ def test_percentile_and_mse_leave_out_what_is_rare():
     assert whole == (-30.0, 40.0)
     low, high = OBSERVERS["percentile"].choose(seen(values), 99.9)
     assert np.mean((values >= low) & (values <= high)) == pytest.approx(0.999, abs=5e-4)
-    low, high = OBSERVERS["mse"].choose(seen(values), 99.9)
-    assert -30.0 < low < -4.0
-    assert 4.0 < high < 40.0
+    for observer in ("mse", "entropy"):
+        low, high = OBSERVERS[observer].choose(seen(values), 99.9)
+        assert -30.0 < low < -4.0
+        assert 4.0 < high < 40.0
+
+
+def test_entropy_keeps_all_of_values_that_are_spread_evenly():
+    values = np.linspace(-1.0, 3.0, 50_000)
+    assert OBSERVERS["entropy"].choose(seen(values), 99.9) == pytest.approx((-1.0, 3.0), abs=0.06)
 
 
 @pytest.mark.parametrize("observer", OBSERVERS)
