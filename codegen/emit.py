@@ -36,6 +36,8 @@ HELPERS = (
     "sigmoid_q15",
     "tanh_q15",
     "sigmoid_scaled",
+    "high_word",
+    "high_word_shift",
     "scale_sum",
     "interpolated",
     "shift_saturated",

@@ -153,6 +153,39 @@ def high_multiply(channels: Channels) -> HighMultiply | None:
 
 
 @dataclass(frozen=True)
+class Doubled:
+    """y = (h + (h >> 31) + half) >> right, or h where right is 0.
+
+    h = (acc * factor * m + 2^31) >> 32, TFLite's high multiply for a factor of 2 and its own left
+    shift. Where both factor and m are negative, the product is the same.
+    """
+
+    factor: int
+    m: int
+    half: int
+    right: int
+
+
+def doubled(m: numerics.Multiplier, low: int, high: int, scaled: int = 1) -> Doubled | None:
+    """The constants with which y is requantize(acc, m), for low <= acc <= high, or None.
+
+    acc * factor, and h with its half, must stay in 32 bits. -2^31 is inside and 2^31 is not, so
+    that a range which reaches further up than down is negated. scaled: acc is a value times that
+    number, by which the factor counts.
+    """
+    factor = 2 << max(m.shift, 0)
+    negated = high > -low
+    if max(high, -low) * factor > 1 << 31 or (min(high, -low) * factor) >= 1 << 31:
+        return None
+    right = max(-m.shift, 0)
+    half = (1 << right) >> 1
+    if max(high, -low) + half + 1 >= 1 << 31:
+        return None
+    sign = -1 if negated else 1
+    return Doubled(sign * factor * scaled, sign * m.m, half, right)
+
+
+@dataclass(frozen=True)
 class WeightedSum:
     """y = (a * ma + b * mb + c) >> shift, saturated to the activation's range."""
 
