@@ -1,12 +1,13 @@
 """Which kernels may compute each node of a graph, best first for an objective.
 
 - time: the fewest instructions.
-- balanced, ram: the least product of instructions and flash bytes, so that a kernel k times as fast
-  may be k times as large; one that is slower than the plain C kernel comes after it.
+- balanced, ram: the same among kernels whose flash is justified: at most half as much again as the
+  smallest takes for the layer, and 1 KiB.
 - size: the fewest flash bytes of the graph as a whole.
 
-Costs are measured ones where there are any, else those of the cost model. Kernels of which nothing
-is known come last, in the order of the table KERNELS.
+Costs are measured ones where there are any, else those of the cost model, by which a
+kernel must be a twentieth faster than plain C to take its place. Kernels of which nothing is
+known come last, in the order of the table KERNELS.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ Usable = Mapping[str, Sequence[Kernel]]
 Costs = Mapping[str, Cost]
 Measured = Mapping[str, Costs]  # by layer
 
+JUSTIFIED_RATIO, JUSTIFIED_BYTES = 1.5, 1024
+MODEL_ERROR = 0.05
 # More kernels of one op than this are not tried in every combination.
 MOST_TOGETHER = 8
 
@@ -33,55 +36,52 @@ def usable_kernels(
     graph: Graph,
     isa: tuple[str, ...],
     objective: str,
-    choice: Mapping[str, str],
-    measured: Measured,
+    choice: Mapping[str, str] | None = None,
+    measured: Measured | None = None,
 ) -> Usable:
     """What can compute each node: the best alone for "balanced" and "time".
 
     choice: layer -> the kernel that it gets, whatever the objective, where it can compute it.
     Each `when` is asked once, since some of them prove a layer's arithmetic.
     """
+    choice, measured = choice or {}, measured or {}
     found: dict[str, Sequence[Kernel]] = {}
     every: dict[str, Costs] = {}
     for node in graph.nodes:
         if node.op == "reshape":
             continue
         call = call_of(graph, node)
-        wanted = choice.get(node.name)
-        kernels = [
-            k
-            for k in kernels_of(node.op, isa)
-            if objective == "time" or not k.costly or k.name == wanted
-        ]
-        costs = measured.get(node.name) or estimates(kernels, call, isa)
-        ranked = _ranked(kernels, costs, objective)
-        ranked.sort(key=lambda k: k.name != wanted)
-        fitting = (k for k in ranked if k.when(call))
-        only = objective in ("balanced", "time") or wanted is not None
+        kernels = kernels_of(node.op, isa)
+        own = measured.get(node.name)
+        costs = _estimates(kernels, call, isa) if own is None else own
+        order = _ranked(kernels, costs, objective, MODEL_ERROR if own is None else 0)
+        wanted = [k for k in kernels if k.name == choice.get(node.name)]
+        fitting = (k for k in (*wanted, *order) if k.when(call))
+        only = objective in ("balanced", "time") or node.name in choice
         found[node.name] = tuple(itertools.islice(fitting, 1) if only else fitting)
         every[node.name] = costs
     return _smallest(graph, found, every) if objective == "size" else found
 
 
-def estimates(kernels: Sequence[Kernel], call: OpCall, isa: Sequence[str]) -> Costs:
+def _estimates(kernels: Sequence[Kernel], call: OpCall, isa: Sequence[str]) -> Costs:
     if len(kernels) < 2:
         return {}
     found = {k.name: estimate(k.name, call, isa) for k in kernels}
     return {name: cost for name, cost in found.items() if cost is not None}
 
 
-def _ranked(kernels: Sequence[Kernel], costs: Costs, objective: str) -> list[Kernel]:
-    plain = [costs[k.name].instructions for k in kernels if k.isa == "c" and k.name in costs]
-
-    def key(kernel: Kernel) -> tuple[bool, float]:
-        cost = costs[kernel.name]
-        if objective == "time":
-            return False, cost.instructions
-        slower = kernel.isa != "c" and cost.instructions > min(plain, default=cost.instructions)
-        return slower, cost.instructions * cost.flash_bytes
-
+def _ranked(kernels: Sequence[Kernel], costs: Costs, objective: str, error: float) -> list[Kernel]:
+    """Best first; what is not justified is left out."""
     known = [k for k in kernels if k.name in costs]
-    return sorted(known, key=key) + [k for k in kernels if k.name not in costs]
+    if objective in ("balanced", "ram") and known:
+        least = min(costs[k.name].flash_bytes for k in known)
+        most = JUSTIFIED_RATIO * least + JUSTIFIED_BYTES
+        known = [k for k in known if k.isa == "c" or costs[k.name].flash_bytes <= most]
+
+    def instructions(kernel: Kernel) -> float:
+        return costs[kernel.name].instructions * (1 if kernel.isa == "c" else 1 / (1 - error))
+
+    return sorted(known, key=instructions) + [k for k in kernels if k.name not in costs]
 
 
 def _smallest(graph: Graph, usable: Usable, costs: Mapping[str, Costs]) -> Usable:

@@ -53,6 +53,8 @@ class Dims:
     border: int
     columns: int
     direct: bool
+    dense: bool
+    moves: bool
     padded: bool
     groups: int
 
@@ -78,7 +80,7 @@ def dims_of(call: OpCall) -> Dims | None:
     if call.op == "fully_connected":
         rows = call.input(0).size // w.shape[1]
         return Dims(
-            1, rows, w.shape[0], w.shape[1], 1, 1, w.shape[1], 0, rows, True, False,
+            1, rows, w.shape[0], w.shape[1], 1, 1, w.shape[1], 0, rows, True, True, False, False,
             _groups(w),
         )  # fmt: skip
     images, ih, iw, ic = call.input(0).shape
@@ -99,6 +101,8 @@ def dims_of(call: OpCall) -> Dims | None:
         border=images * (oh * ow - inside),
         columns=(ow - 1) * a.stride[1] + kw,
         direct=(kh, kw) == (1, 1) and not any(a.pads),
+        dense=(kh, kw) == (1, 1) and not any(a.pads) and a.stride == (1, 1),
+        moves=(ih, iw, ic) != (oh, ow, oc) or a.stride != (1, 1),
         padded=any(a.pads),
         groups=_groups(flat),
     )
@@ -127,10 +131,14 @@ QUANTITIES: Mapping[str, Callable[[Dims], float]] = {
     "odd": lambda d: d.odd,
     "rows": lambda d: d.rows,
     "pixels": lambda d: d.pixels,
+    "sought pixels": lambda d: 0 if d.dense else d.pixels,
     "border": lambda d: d.border,
     "border bytes": lambda d: d.border * d.kernel_h * d.kernel_w * d.in_channels,
     "border taps": lambda d: d.border * d.kernel_h * d.kernel_w,
     "outputs": lambda d: d.pixels * d.channels,
+    "padded outputs": lambda d: d.padded * d.pixels * d.channels,
+    "padded window rows": lambda d: d.padded * d.pixels * d.channels * d.kernel_h,
+    "padded pixels": lambda d: d.padded * d.pixels,
     "macs": lambda d: d.pixels * d.channels * d.taps,
     "odd macs": lambda d: d.pixels * d.channels * d.taps * (d.taps % 4 != 0),
     "taps": lambda d: d.taps,
@@ -167,6 +175,11 @@ QUANTITIES: Mapping[str, Callable[[Dims], float]] = {
     "odd pixels quads taps": lambda d: d.pixels * _up(d.channels, 4) * d.taps * (d.taps % 4 != 0),
     "channels rows": lambda d: d.channels * d.rows,
     "channels rows columns": lambda d: d.channels * d.rows * d.columns,
+    "moved channels rows": lambda d: d.moves * d.channels * d.rows,
+    "moved channels rows columns": lambda d: d.moves * d.channels * d.rows * d.columns,
+    "moved quads pairs of rows columns": lambda d: (
+        d.moves * _up(d.channels, 4) * _up(d.rows, 2) * d.columns
+    ),
     "quads pairs of rows": lambda d: _up(d.channels, 4) * _up(d.rows, 2),
     "quads pairs of rows columns": lambda d: _up(d.channels, 4) * _up(d.rows, 2) * d.columns,
     "quads pairs of rows outputs": lambda d: (

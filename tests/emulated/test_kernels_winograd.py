@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from support.kernel_edges import check, conv
+from support.kernel_edges import check, conv, most_specific
 from support.merge import merge
 from support.nets import Net
 from tinsmith.codegen.kernels.dsp_winograd import transformed
@@ -18,7 +18,6 @@ from tinsmith.targets.cores import CORES_BY_NAME
 from tinsmith.targets.toolchains import sanitizers_available
 
 DSP = CORES_BY_NAME["cortex-m4"].isa
-FAST = LowerOptions("time")
 NONE, RELU = Activation.NONE, Activation.RELU
 SAME = (1, 1, 1, 1)
 PADS = (SAME, (0, 0, 0, 0), (0, 1, 0, 1), (2, 2, 2, 2), (0, 3, 2, 0))
@@ -84,7 +83,7 @@ def edges() -> Graph:
 
 
 def test_the_edge_cases_take_winograd_in_all_its_forms(edges: Graph) -> None:
-    program = lower(edges, "net", DSP, FAST)
+    program = lower(edges, "net", DSP, most_specific(edges, DSP, without=""))
     used = [s for s in program.steps if s.template == "conv2d_winograd"]
     # An output of 2x4 at least: all but those whose borders leave less.
     assert len(used) >= len(program.steps) - 8
@@ -97,11 +96,11 @@ def test_the_edge_cases_take_winograd_in_all_its_forms(edges: Graph) -> None:
 
 @pytest.mark.parametrize("target", ["cortex-m4", "cortex-m7", "cortex-m33"])
 def test_winograd_equals_the_interpreter(edges: Graph, target: str, tmp_path: Path) -> None:
-    check([edges], target, tmp_path, 4, options=FAST)
+    check([edges], target, tmp_path, 4, without="")
 
 
 def test_winograd_is_the_same_without_optimization(edges: Graph, tmp_path: Path) -> None:
-    check([edges], "cortex-m4", tmp_path, 2, options=FAST, opt="-O0")
+    check([edges], "cortex-m4", tmp_path, 2, without="", opt="-O0")
 
 
 def test_the_c_models_of_winograd_walk_the_same_bytes_under_sanitizers(
@@ -109,7 +108,7 @@ def test_the_c_models_of_winograd_walk_the_same_bytes_under_sanitizers(
 ) -> None:
     if not sanitizers_available():
         pytest.skip("needs gcc or clang with AddressSanitizer")
-    check([edges], "host", tmp_path, 3, sanitize=True, isa=DSP, options=FAST)
+    check([edges], "host", tmp_path, 3, sanitize=True, isa=DSP, without="")
 
 
 def test_the_transform_of_weights_is_four_times_g_w_gt() -> None:

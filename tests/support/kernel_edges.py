@@ -11,11 +11,16 @@ import numpy as np
 from support.devices import differences
 from support.merge import merge
 from support.nets import Net, random_samples
+from tinsmith.codegen.kernels import kernels_of
+from tinsmith.codegen.lower import LowerOptions
 from tinsmith.pipeline.graph import Activation, Graph, QuantParams
+from tinsmith.pipeline.ops import call_of
 from tinsmith.pipeline.ops.conv2d import Conv2dAttrs
 from tinsmith.pipeline.ops.depthwise_conv2d import DepthwiseConv2dAttrs
 from tinsmith.pipeline.ops.fully_connected import FullyConnectedAttrs
+from tinsmith.targets.target import target_named
 
+WINOGRAD = "conv2d_winograd"  # takes layers from the kernel for all convolutions
 PART = 60  # graphs in one image: a plan of the arena takes the square of their number
 
 
@@ -94,8 +99,22 @@ def edge_parts() -> list[Graph]:
     return [merge("edges", graphs[i : i + PART]) for i in range(0, len(graphs), PART)]
 
 
-def check(graphs: list[Graph], target: str, folder: Path, count: int, **k: Any) -> None:
+def most_specific(graph: Graph, isa: tuple[str, ...], without: str = WINOGRAD) -> LowerOptions:
+    """Every layer by the kernel that stands first in the table, however small the layer is."""
+    choice = {}
+    for node in graph.nodes:
+        found = (k for k in kernels_of(node.op, isa) if k.when(call_of(graph, node)))
+        choice[node.name] = next(k.name for k in found if k.name != without)
+    return LowerOptions(choice=choice)
+
+
+def check(
+    graphs: list[Graph], target: str, folder: Path, count: int,
+    isa: tuple[str, ...] | None = None, without: str = WINOGRAD, **k: Any,
+) -> None:  # fmt: skip
+    """The most specific kernels of the target, or of `isa`, compute what the interpreter does."""
     for i, graph in enumerate(graphs):
         samples = random_samples(graph, np.random.default_rng(3), count)
-        found = differences(graph, target, folder / str(i), samples, **k)
+        options = most_specific(graph, isa or target_named(target).isa, without)
+        found = differences(graph, target, folder / str(i), samples, options=options, isa=isa, **k)
         assert not {n: c for n, c in found.items() if c}
