@@ -20,7 +20,10 @@ class Load(Stage):
     """
 
     name: ClassVar[str] = "load"
-    sources: ClassVar[tuple[str, ...]] = ("tinsmith.pipeline.data", "tinsmith.pipeline.image_folder")
+    sources: ClassVar[tuple[str, ...]] = (
+        "tinsmith.pipeline.data",
+        "tinsmith.pipeline.image_folder",
+    )
     tools: ClassVar[tuple[str, ...]] = ("numpy", "mlxtend", "pillow")
 
     source: str
