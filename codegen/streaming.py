@@ -43,7 +43,7 @@ class Order:
         choices = self.choices(kernels)
         made: list[Streamed] = []
         for chain in chains:
-            found = _streamed(self.net, self.flow, choices, kernels, chain, self.planned)
+            found = streamed(self.net, self.flow, choices, kernels, chain, self.planned)
             if found is None:
                 return None
             choices, one = found
@@ -58,7 +58,7 @@ def order_of(net: Network, choices: Sequence[Choice], planned: Planned) -> Order
     return Order(net, names, flow, planned)
 
 
-def _streamed(
+def streamed(
     net: Network,
     flow: Flow,
     choices: Sequence[Choice],
@@ -70,15 +70,15 @@ def _streamed(
     and its plans; None where a call has none."""
     made = list(choices)
     plans = {}
-    for place in chain.places():
-        calls = _calls(net, flow, chain, place)
+    for k in chain.places():
+        calls = _calls(net, flow, chain, k)
         if calls is None:
             return None
-        others = kernels[choices[place].node.name]
+        others = kernels[choices[k].node.name]
         found = next(
             (
                 (choice, stripes)
-                for choice in (choices[place], *others)
+                for choice in (choices[k], *others)
                 if (stripes := _plans(choice, calls, planned)) is not None
             ),
             None,
@@ -87,8 +87,8 @@ def _streamed(
             return None
         choice, stripes = found
         scratch = max(p.scratch_bytes for p in stripes if p is not None)
-        made[place] = replace(choice, plan=replace(choice.plan, scratch_bytes=scratch))
-        plans[place] = stripes
+        made[k] = replace(choice, plan=replace(choice.plan, scratch_bytes=scratch))
+        plans[k] = stripes
     return made, Streamed(chain, plans)
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import itertools
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from support.merge import merge
 from support.nets import Net
 from tinsmith.codegen.calls import network_of
 from tinsmith.codegen.choice import usable_kernels
-from tinsmith.codegen.layout import lay_out, orders
+from tinsmith.codegen.layout import orders
 from tinsmith.codegen.lower import LowerOptions, choices_of, program_of
 from tinsmith.codegen.program import Program, aliases
-from tinsmith.codegen.streaming import order_of
+from tinsmith.codegen.streaming import order_of, streamed
 from tinsmith.codegen.stripes import Chain, Flow, chain_of
+from tinsmith.pipeline.errors import UnsupportedModel
 from tinsmith.pipeline.graph import Activation, DType, Graph
 from tinsmith.pipeline.ops.add import AddAttrs
 from tinsmith.pipeline.ops.concatenation import ConcatenationAttrs
@@ -37,6 +41,33 @@ def chain_network(seed: int, dtype: DType = DType.INT8) -> Graph:
         kind = rng.choice(("conv", "conv", "depthwise", "depthwise", "pool", "branch", "relu"))
         x = _grown(net, x, str(kind), rng)
     return net.graph([x])
+
+
+def any_chain_networks(seeds: Iterable[int], dtype: DType) -> Graph:
+    """Such networks side by side, one a seed; another where there is no integer form of one."""
+    found = []
+    for seed in seeds:
+        for other in itertools.count(seed, 1000):
+            with contextlib.suppress(UnsupportedModel):
+                found.append(chain_network(other, dtype))
+                break
+    return merge("chains", found)
+
+
+def encoder() -> Graph:
+    """A network whose layers are widest in the middle: convolutions, a sum with what went in."""
+    net = Net("encoder", np.random.default_rng(4))
+    x = net.input((1, 24, 24, 3))
+    x = _plain(net, x, 8)
+    wide = _plain(net, _plain(net, x, 16), 8)
+    x = net.node("add", [x, wide], AddAttrs(Activation.RELU))
+    return net.graph([_plain(net, x, 8, (2, 2))])
+
+
+def _plain(net: Net, x: str, channels: int, stride: tuple[int, int] = (1, 1)) -> str:
+    w = net.weights((channels, 3, 3, net.shape(x)[3]), x, axis=0)
+    attrs = Conv2dAttrs(stride, pads=(1, 1, 1, 1), activation=Activation.RELU)
+    return net.node("conv2d", [x, w, net.bias(w, x, channels)], attrs)
 
 
 def _grown(net: Net, x: str, kind: str, rng: Rng) -> str:
@@ -116,14 +147,17 @@ def in_stripes(
     place = 0
     while place < len(order.names) - 1:
         chain = _any_chain(order.flow, place, rng)
-        if chain is not None and order.laid_out([chain], kernels, 1 << 60) is not None:
+        fits = chain is not None and streamed(
+            net, order.flow, order.choices(kernels), kernels, chain, order.planned
+        )
+        if chain is not None and fits:
             chains.append(chain)
             place = chain.end
         else:
             place += 1
     layout = order.laid_out(chains, kernels, 1 << 60)
     assert layout is not None
-    return program_of("net", isa, options, net, layout, lay_out(net, kernels))
+    return program_of("net", isa, options, net, layout, layout)
 
 
 def _any_chain(flow: Flow, first: int, rng: Rng) -> Chain | None:
