@@ -216,8 +216,9 @@ def print_targets(console: Console) -> None:
     from tinsmith.targets.target import all_targets
 
     table = simple_table(
-        ("target", "left"), ("what", "left"), ("flash", "right"), ("RAM", "right"), ("MHz", "right")
-    )
+        ("target", "left"), ("what", "left"), ("flash", "right"), ("RAM", "right"), ("MHz", "right"),
+        ("arenas lie in", "left"),
+    )  # fmt: skip
     for target in all_targets():
         clock = None if target.clock_hz is None else target.clock_hz // 1_000_000
         table.add_row(
@@ -226,6 +227,7 @@ def print_targets(console: Console) -> None:
             number(target.flash_bytes),
             number(target.ram_bytes),
             number(clock),
+            ", ".join(f"{r.name} {r.bytes:,}" for r in target.arena_regions),
         )
     console.print(table)
 

@@ -61,7 +61,9 @@ def memory_map_of(
         Pool(f"the arena '{arena.name}'", *layout.arena_pool(interface, i))
         for i, arena in enumerate(interface.arenas)
     ]
-    flashes = [elf.sections[f"{FLASH_SECTION}{i}"] for i in range(len(interface.weight_sections))]
+    # A compiler may have put the few constants of a section into its code.
+    names = [f"{FLASH_SECTION}{i}" for i in range(len(interface.weight_sections))]
+    flashes = [elf.sections[name] for name in names if name in elf.sections]
     return MemoryMap(
         elf=elf,
         layout=layout,

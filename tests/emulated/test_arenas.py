@@ -12,6 +12,7 @@ from support.boards import two_memories
 from support.builds import check_build
 from support.nets import random_samples
 from support.networks import convolutional, recurrent
+from support.random_network import random_network
 from tinsmith.pipeline.code_options import CodeOptions
 from tinsmith.pipeline.deployment import CODE_RESERVE_BYTES, device_samples, make_program
 from tinsmith.targets.emulators.unicorn import UnicornRunner
@@ -53,6 +54,17 @@ def test_a_model_in_two_memories_and_two_flashes_computes_the_same_bytes(
     # The linker may give two equal constants one address.
     assert 0 <= program.weight_bytes - sizes.weight_bytes < 64
     assert sizes.data_bytes == sizes.bss_bytes == 0
+
+
+def test_a_flash_may_stay_empty_where_the_compiler_has_its_constants_in_code(
+    tmp_path: Path,
+) -> None:
+    board = two_memories(tmp_path, core="cortex-m4", flash=CODE_RESERVE_BYTES + 1)
+    program = make_program(random_network(0), "net", board)  # 30 bytes of weights
+    assert program.flashes
+    made = check_build(program, board, tmp_path / "build")
+    assert made.image.sizes is not None
+    assert made.image.sizes.outer_flash_bytes < program.flashes[0].nbytes
 
 
 def test_a_state_survives_in_two_memories(tmp_path: Path) -> None:
