@@ -113,6 +113,10 @@ def generate(
     preserve_inputs: PreserveOption = False,
     arena: ArenaOption = "static",
     memory: MemoryOption = None,
+    tune: Annotated[
+        bool,
+        typer.Option("--tune", help="Measure every kernel of every layer, and take the best."),
+    ] = False,
     calibrate: CalibrateOption = None,
     activations: ActivationsOption = 8,
     toolchain: ToolchainOption = None,
@@ -126,7 +130,8 @@ def generate(
     from tinsmith.pipeline.generation import generate as make
     from tinsmith.pipeline.model_files import read_quantized
     from tinsmith.pipeline.output_folder import check_folder, write_folder
-    from tinsmith.pipeline.report.tables import print_sizes
+    from tinsmith.pipeline.report.tables import print_sizes, print_tuning
+    from tinsmith.pipeline.tuning import check_tunable
     from tinsmith.targets.target import target_named
     from tinsmith.targets.toolchains import find_toolchain
 
@@ -134,6 +139,8 @@ def generate(
     limits = parse_memories(memory or (), device)
     options = CodeOptions(objective, preserve_inputs, arena, limits)
     check_folder(out)
+    if tune:
+        check_tunable(device)
     read = read_quantized(model, calibrate, read_options(start, end, shape, activations))
     made = make(
         read.graph,
@@ -141,8 +148,11 @@ def generate(
         name=name or model.stem,
         options=options,
         toolchain=find_toolchain(toolchain, device),
+        tune=tune,
     )
     write_folder(out, made.files)
+    if made.tuning is not None:
+        print_tuning(console, made.tuning)
     print_sizes(console, made.sizes, made.instructions)
     if text := streaming_summary(made.program):
         console.print(text, markup=False)

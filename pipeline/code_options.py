@@ -19,13 +19,15 @@ class CodeOptions:
     objective: one of OBJECTIVES. preserve_inputs: a run leaves the inputs as they are.
     arena: "static" where the model's context holds its arena, "caller" where the firmware hands
     one to init. memories: (memory of the target, the most bytes of it that the model may take);
-    0 leaves it out. Targets that lack a memory of that name are not bound by it.
+    0 leaves it out. Targets that lack a memory of that name are not bound by it. choice: (layer,
+    kernel) where one is to be taken whatever the objective prefers, as tuning found.
     """
 
     objective: str = "balanced"
     preserve_inputs: bool = False
     arena: str = "static"
     memories: tuple[tuple[str, int], ...] = ()
+    choice: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         for flag, value, allowed in (

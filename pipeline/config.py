@@ -370,6 +370,13 @@ class Generate(Table):
     name: CName = Field(
         default="", description="Prefix of all C names; by default made from the name of the run."
     )
+    tune: bool = Field(
+        default=False,
+        description=(
+            "Whether kernels are chosen by measuring each layer's candidates in the emulator, "
+            "instead of by the cost model."
+        ),
+    )
     preserve_inputs: bool = Field(
         default=False, description="Whether a run leaves the inputs as they are."
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tinsmith.codegen.choice import Measured
 from tinsmith.codegen.emit import Sources, emit, section_macro
 from tinsmith.codegen.lower import LowerOptions, lower
 from tinsmith.codegen.program import Memory, Program
@@ -54,12 +55,20 @@ def own_weight_bytes(program: Program) -> int:
     return program.weight_bytes - sum(m.nbytes for m in program.flashes)
 
 
-def lower_for(graph: Graph, name: str, target: Target, options: CodeOptions) -> Program:
-    """As `make_program`, for what does not fit as well."""
+def lower_for(
+    graph: Graph,
+    name: str,
+    target: Target,
+    options: CodeOptions,
+    measured: Measured | None = None,
+) -> Program:
+    """As `make_program`, for what does not fit as well. measured: what kernels cost, by layer."""
     target = options.limited(target)
     lowering = LowerOptions(
         options.objective,
         options.preserve_inputs,
+        dict(options.choice),
+        measured or {},
         ram_bytes=_largest_arena(target, options),
         memories=_memories(target.arena_regions),
         own_flash_bytes=_own_flash(target),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tinsmith.codegen.emit import model_name
 from tinsmith.codegen.program import Program
@@ -12,6 +12,8 @@ from tinsmith.pipeline.code_options import CodeOptions
 from tinsmith.pipeline.deployment import make_program, temporary_build
 from tinsmith.pipeline.errors import GateFailed
 from tinsmith.pipeline.graph import Graph
+from tinsmith.pipeline.tuning import Progress, Tuning, no_progress
+from tinsmith.pipeline.tuning import tune as choose_by_measurement
 from tinsmith.pipeline.validation import (
     Samples,
     differing_bytes,
@@ -33,6 +35,7 @@ class Generated:
     files: Mapping[str, str]
     sizes: tuple[tuple[str, int], ...]
     instructions: int | None
+    tuning: Tuning | None = None
 
 
 def generate(
@@ -43,16 +46,25 @@ def generate(
     options: CodeOptions | None = None,
     samples: Samples | None = None,
     toolchain: Toolchain | None = None,
+    tune: bool = False,
+    progress: Progress = no_progress,
 ) -> Generated:
     """The files for a target. They are compiled and run once: the README has measured sizes.
 
-    samples: for the golden vectors, [N, *input shape] by input name; random by default.
+    samples: for the golden vectors, [N, *input shape] by input name; random by default. tune: the
+    kernels are chosen by measurement on the first of them; progress tells how far that is.
     Raises UnsupportedModel, DoesNotFit, ToolMissing; GateFailed where the C and the interpreter
     disagree on the golden vectors, which is a bug.
     """
-    program = make_program(graph, model_name(name or graph.name), target, options)
     given = random_samples(graph, GOLDEN_SAMPLES) if samples is None else samples
     given = {n: a[:GOLDEN_SAMPLES] for n, a in given.items()}
+    options, tuning = options or CodeOptions(), None
+    if tune:
+        tuning = choose_by_measurement(
+            graph, target, options, given, toolchain=toolchain, progress=progress
+        )
+        options = replace(options, choice=tuning.choice)
+    program = make_program(graph, model_name(name or graph.name), target, options)
     expected = interpret(graph, given)
     with temporary_build(program, target, toolchain=toolchain) as made:
         outputs, instructions, stack = run_device(made, given)
@@ -83,4 +95,4 @@ def generate(
     )
     golden = Golden([given[n] for n in graph.inputs], expected)
     files = project_files(program, sources, golden, facts)
-    return Generated(program, files, tuple(sizes), instructions)
+    return Generated(program, files, tuple(sizes), instructions, tuning)

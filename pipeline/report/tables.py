@@ -12,6 +12,7 @@ from rich.text import Text
 from tinsmith.pipeline.analysis import Analysis, Port
 from tinsmith.pipeline.comparison import Comparison
 from tinsmith.pipeline.graph import Shape
+from tinsmith.pipeline.tuning import Tuning
 from tinsmith.pipeline.validation import RANDOM_NOTE, Validation
 
 _LARGEST = 3  # buffers of a memory that a table names
@@ -43,6 +44,28 @@ def print_sizes(
     console.print(table)
     if instructions is not None:
         console.print(f"{instructions:,} instructions per inference (emulated)")
+
+
+def print_tuning(console: Console, tuning: Tuning) -> None:
+    """What every candidate took where it was measured, fewest first; the chosen one is marked."""
+    table = simple_table(
+        ("layer", "left"), ("kernel", "left"), ("instructions", "right"), ("flash", "right"),
+        ("", "left"), title="kernels, measured",
+    )  # fmt: skip
+    for layer in tuning.layers:
+        order = sorted(layer.costs.items(), key=lambda item: item[1].instructions)
+        for i, (kernel, cost) in enumerate(order):
+            table.add_row(
+                Text(layer.name if i == 0 else ""), kernel, number(int(cost.instructions)),
+                number(int(cost.flash_bytes)), "chosen" if kernel == layer.chosen else "",
+            )  # fmt: skip
+    console.print(table)
+    ran = f"{tuning.measured} programs were run" if tuning.measured else "all of it was known"
+    console.print(
+        f"{int(tuning.before.instructions):,} instructions without tuning, "
+        f"{int(tuning.after.instructions):,} with it; {ran}",
+        markup=False,
+    )
 
 
 def print_validation(console: Console, report: Validation) -> None:

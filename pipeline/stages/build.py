@@ -1,5 +1,6 @@
 """build: the generated C compiled for every target, as an image that its emulator runs."""
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,7 +10,13 @@ from tinsmith.pipeline.code_options import CodeOptions
 from tinsmith.pipeline.config import Config, c_name
 from tinsmith.pipeline.flow import Artifact, Progress, Stage
 from tinsmith.pipeline.stages.common import write_metrics
-from tinsmith.pipeline.stages.generate import CODE_SOURCES, CODE_TOOLS, code_options
+from tinsmith.pipeline.stages.generate import (
+    CHOICES,
+    CODE_SOURCES,
+    CODE_TOOLS,
+    code_options,
+    tuned_options,
+)
 
 HOST = "host"
 
@@ -17,8 +24,8 @@ HOST = "host"
 @dataclass(frozen=True)
 class BuildImages(Stage):
     """Writes <target>/image.* with its sources and image.json (form, toolchain, sizes), for every
-    target and for the host. The model's files are those that `generate` wrote. Raises DoesNotFit
-    where code, weights and arena exceed what a target has.
+    target and for the host; kernels.json as `generate` does. The model's files are those that
+    `generate` wrote. Raises DoesNotFit where code, weights and arena exceed what a target has.
     """
 
     name: ClassVar[str] = "build"
@@ -41,11 +48,13 @@ class BuildImages(Stage):
         from tinsmith.targets.target import target_named
 
         graph = read_model(inputs["quantize"].file("model.tflite")).graph
+        shutil.copy(inputs["generate"].file(CHOICES), out_dir)
         names = dict.fromkeys((HOST, *self.targets))
         for i, name in enumerate(names):
             progress(f"compiling for {name}", i / len(names))
             target = target_named(name)
-            program = make_program(graph, model_name(self.c_name), target, self.code)
+            code = tuned_options(self.code, inputs["generate"].path, name)
+            program = make_program(graph, model_name(self.c_name), target, code)
             made = build(program, target, out_dir / name)
             if name != HOST or HOST in self.targets:
                 _check_same(inputs["generate"].path / name, made.sources.model)

@@ -1,7 +1,8 @@
 """generate: the C for every target, each in a folder that stands alone."""
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -9,7 +10,7 @@ from tinsmith.pipeline.code_options import CodeOptions
 from tinsmith.pipeline.config import Config, c_name
 from tinsmith.pipeline.errors import ConfigError
 from tinsmith.pipeline.flow import Artifact, Progress, Stage
-from tinsmith.pipeline.stages.common import read_images
+from tinsmith.pipeline.stages.common import read_images, write_metrics
 from tinsmith.pipeline.stages.quantize import GRAPH_SOURCES
 from tinsmith.targets.target import target_named
 
@@ -23,8 +24,10 @@ CODE_SOURCES = (
     "tinsmith.pipeline.output_folder",
     "tinsmith.pipeline.validation",
     "tinsmith.pipeline.oracles",
+    "tinsmith.pipeline.tuning",
     "tinsmith.pipeline.stages.common",
 )
+CHOICES = "kernels.json"
 CODE_TOOLS = ("numpy", "jinja2", "ziglang", "unicorn", "capstone")
 
 
@@ -48,10 +51,17 @@ def code_options(config: Config) -> CodeOptions:
     return CodeOptions(asked.objective, asked.preserve_inputs, asked.arena, memories)
 
 
+def tuned_options(code: CodeOptions, folder: Path, target: str) -> CodeOptions:
+    """The options with the kernels that were chosen for a target, by the file in `folder`."""
+    choices = json.loads((folder / CHOICES).read_text())
+    return replace(code, choice=tuple(choices.get(target, {}).items()))
+
+
 @dataclass(frozen=True)
 class GenerateCode(Stage):
-    """Writes <target>/: sources, header, CMakeLists.txt, README.md, selftest/. The golden vectors
-    are test images. Raises DoesNotFit, UnsupportedModel, ToolMissing as `generation.generate` does.
+    """Writes <target>/: sources, header, CMakeLists.txt, README.md, selftest/; and kernels.json:
+    {target: {layer: kernel}}, of those that were tuned. The golden vectors are test images. Raises
+    DoesNotFit, UnsupportedModel, ToolMissing as `generation.generate` does.
     """
 
     name: ClassVar[str] = "generate"
@@ -61,11 +71,13 @@ class GenerateCode(Stage):
 
     targets: tuple[str, ...]
     code: CodeOptions
+    tune: bool
     c_name: str
 
     @classmethod
     def from_config(cls, config: Config) -> Self:
-        return cls(tuple(config.generate.targets), code_options(config), c_name(config))
+        asked = config.generate
+        return cls(tuple(asked.targets), code_options(config), asked.tune, c_name(config))
 
     def run(self, inputs: Mapping[str, Artifact], out_dir: Path, progress: Progress) -> None:
         from tinsmith.pipeline.generation import GOLDEN_SAMPLES, generate
@@ -76,7 +88,12 @@ class GenerateCode(Stage):
         entry = graph.tensors[graph.inputs[0]]
         images = read_images(inputs["load"])
         samples = {entry.name: to_input(images.x_test[:GOLDEN_SAMPLES], entry, "the test images")}
+        choices: dict[str, dict[str, str]] = {}
         for i, target in enumerate(self.targets):
+
+            def tell(layer: str, fraction: float, i: int = i, target: str = target) -> None:
+                progress(f"measuring {layer} on {target}", (i + fraction) / len(self.targets))
+
             progress(f"C for {target}", i / len(self.targets))
             made = generate(
                 graph,
@@ -84,5 +101,10 @@ class GenerateCode(Stage):
                 name=self.c_name,
                 options=self.code,
                 samples=samples,
+                tune=self.tune,
+                progress=tell,
             )
             write_folder(out_dir / target, made.files)
+            if made.tuning is not None:
+                choices[target] = dict(made.tuning.choice)
+        write_metrics(out_dir, choices, CHOICES)

@@ -17,7 +17,12 @@ from tinsmith.pipeline.stages.common import (
     read_images,
     write_metrics,
 )
-from tinsmith.pipeline.stages.generate import CODE_SOURCES, CODE_TOOLS, code_options
+from tinsmith.pipeline.stages.generate import (
+    CODE_SOURCES,
+    CODE_TOOLS,
+    code_options,
+    tuned_options,
+)
 
 SANITIZED_SAMPLES = 50  # the sanitized build walks the same bytes; it is slower
 
@@ -69,7 +74,8 @@ class ValidateTargets(Stage):
         for i, name in enumerate(names):
             progress(f"{len(labels)} images on {name}", (i + 1) / (len(names) + 1))
             target = target_named(name)
-            program = make_program(graph, model_name(self.c_name), target, self.code)
+            code = tuned_options(self.code, inputs["build"].path, name)
+            program = make_program(graph, model_name(self.c_name), target, code)
             # The oracles see the model, not the target: once is enough.
             result, outputs = validate(
                 program,
