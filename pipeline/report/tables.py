@@ -239,8 +239,8 @@ def print_targets(console: Console) -> None:
     from tinsmith.targets.target import all_targets
 
     table = simple_table(
-        ("target", "left"), ("what", "left"), ("flash", "right"), ("RAM", "right"), ("MHz", "right"),
-        ("arenas lie in", "left"),
+        ("target", "left"), ("what", "left"), ("flash", "right"), ("RAM", "right"),
+        ("MHz", "right"), ("arenas lie in", "left"),
     )  # fmt: skip
     for target in all_targets():
         clock = None if target.clock_hz is None else target.clock_hz // 1_000_000

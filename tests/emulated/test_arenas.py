@@ -10,11 +10,11 @@ import unicorn
 
 from support.boards import two_memories
 from support.builds import check_build
-from support.nets import random_samples
+from support.nets import Net, random_samples
 from support.networks import convolutional, recurrent
-from support.random_network import random_network
 from tinsmith.pipeline.code_options import CodeOptions
 from tinsmith.pipeline.deployment import CODE_RESERVE_BYTES, device_samples, make_program
+from tinsmith.pipeline.ops.depthwise_conv2d import DepthwiseConv2dAttrs
 from tinsmith.targets.emulators.unicorn import UnicornRunner
 from tinsmith.targets.harness import EMULATED_LAYOUT
 from tinsmith.targets.target import target_named
@@ -60,7 +60,11 @@ def test_a_flash_may_stay_empty_where_the_compiler_has_its_constants_in_code(
     tmp_path: Path,
 ) -> None:
     board = two_memories(tmp_path, core="cortex-m4", flash=CODE_RESERVE_BYTES + 1)
-    program = make_program(random_network(0), "net", board)  # 30 bytes of weights
+    net = Net("net", np.random.default_rng(0))
+    x = net.input((1, 3, 3, 2))
+    w = net.weights((1, 3, 3, 2), x, axis=3)
+    x = net.node("depthwise_conv2d", [x, w, net.bias(w, x, 2)], DepthwiseConv2dAttrs())
+    program = make_program(net.graph([x]), "net", board)
     assert program.flashes
     made = check_build(program, board, tmp_path / "build")
     assert made.image.sizes is not None
