@@ -101,6 +101,7 @@ def transpose_conv2d_plan(call: OpCall) -> KernelPlan:
     k = mac_constants(w.reshape(oc, -1), bias_of(call), replace(requant, input_zero_point=0))
     sums = 255 * np.abs(w.astype(np.int64)).reshape(oc, -1).sum(axis=1)
     bound = int((sums + np.abs(k.bias.astype(np.int64))).max())
+    ctype = C_TYPES[DType.of(w)]
     fields = _image_fields(call) | {
         "kernel_h": kh, "kernel_w": kw, "in_c": ic, "out_c": oc,
         "stride_h": call.attrs.stride[0], "stride_w": call.attrs.stride[1],
@@ -108,8 +109,12 @@ def transpose_conv2d_plan(call: OpCall) -> KernelPlan:
         "x_zero": requant.input_zero_point,
     }  # fmt: skip
     return KernelPlan(
-        mac_fixed(bound, k.right_only) | {"wraps": bound > INT32_SAFE},
+        mac_fixed(bound, k.right_only) | {"wraps": bound > INT32_SAFE, "w_type": ctype},
         fields | clamp_fields(requant),
-        (*MAC_POINTERS, WEIGHTS_POINTER, *REQUANT_POINTERS),
+        (
+            *MAC_POINTERS,
+            replace(WEIGHTS_POINTER, ctype=f"const {ctype}"),
+            *REQUANT_POINTERS,
+        ),
         (weights_constant(call, w, "output, height, width, input channel"), *mac_arrays(call, k)),
     )

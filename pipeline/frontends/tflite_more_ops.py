@@ -129,7 +129,8 @@ def import_transpose_conv(im: Importer, op: FileOperator) -> None:
         start = (same[0], same[2])
     end = [(x.shape[1 + i] - 1) * stride[i] + kernel[i] - start[i] - shape[1 + i] for i in (0, 1)]
     pads = (start[0], end[0], start[1], end[1])
-    attrs = TransposeConv2dAttrs(stride, pads, activation_of(o.fusedActivationFunction))
+    activation = activation_of(o.fusedActivationFunction)
+    attrs = TransposeConv2dAttrs(stride, pads, activation, op.as_uint8)
     im.node(op, "transpose_conv2d", [x, w] if bias is None else [x, w, bias], attrs)
 
 

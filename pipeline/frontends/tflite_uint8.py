@@ -20,7 +20,12 @@ SHIFT = 128
 # These take uint8 beside other types, and are no sign of a model that computes in uint8.
 _CONVERTERS = ("QUANTIZE", "DEQUANTIZE", "CAST")
 # The input of each op that is weights.
-_WEIGHTS: Mapping[str, int] = {"CONV_2D": 1, "DEPTHWISE_CONV_2D": 1, "FULLY_CONNECTED": 1}
+_WEIGHTS: Mapping[str, int] = {
+    "CONV_2D": 1,
+    "DEPTHWISE_CONV_2D": 1,
+    "FULLY_CONNECTED": 1,
+    "TRANSPOSE_CONV": 1,
+}
 
 
 def without_uint8(sub: FileSubgraph) -> tuple[FileSubgraph, Mapping[int, str]]:

@@ -159,13 +159,13 @@ def _logistic(x: NDArray[np.float64]) -> NDArray[np.float64]:
 UINT8_RULES: Mapping[str, Check] = {
     **dict.fromkeys(
         (
-            "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "AVERAGE_POOL_2D", "MAX_POOL_2D",
-            "ADD", "SUB", "SOFTMAX", "MEAN", "HARD_SWISH", "RELU6", "RELU_N1_TO_1",
-            "MAXIMUM", "MINIMUM", "REDUCE_MAX", "REDUCE_MIN", "ARG_MAX", "ARG_MIN",
-            "CONCATENATION", "PACK", "UNPACK", "SPLIT", "SPLIT_V", "SLICE", "STRIDED_SLICE",
-            "PAD", "PADV2", "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "GATHER",
-            "RESIZE_NEAREST_NEIGHBOR", "SPACE_TO_DEPTH", "DEPTH_TO_SPACE",
-            "QUANTIZE", "DEQUANTIZE",
+            "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV",
+            "AVERAGE_POOL_2D", "MAX_POOL_2D", "ADD", "SUB", "SOFTMAX", "MEAN", "HARD_SWISH",
+            "RELU6", "RELU_N1_TO_1", "MAXIMUM", "MINIMUM", "REDUCE_MAX", "REDUCE_MIN",
+            "ARG_MAX", "ARG_MIN", "CONCATENATION", "PACK", "UNPACK", "SPLIT", "SPLIT_V",
+            "SLICE", "STRIDED_SLICE", "PAD", "PADV2", "RESHAPE", "SQUEEZE", "EXPAND_DIMS",
+            "TRANSPOSE", "GATHER", "RESIZE_NEAREST_NEIGHBOR", "SPACE_TO_DEPTH",
+            "DEPTH_TO_SPACE", "QUANTIZE", "DEQUANTIZE",
         ),
         same,
     ),

@@ -20,11 +20,13 @@ class TransposeConv2dAttrs:
 
     The output is (input - 1) * stride + kernel - both pads. bottom and right may be negative:
     pixels that no window reaches.
+    as_uint8: the multiplier is that of TFLite's uint8 kernel (mac.requant_double).
     """
 
     stride: Pair = (1, 1)
     pads: Pads = NO_PADS
     activation: Activation = Activation.NONE
+    as_uint8: bool = False
 
 
 def infer(call: OpCall) -> tuple[TensorSpec, ...]:

@@ -27,19 +27,27 @@ MACS = {
     schema.BuiltinOperator.CONV_2D,
     schema.BuiltinOperator.DEPTHWISE_CONV_2D,
     schema.BuiltinOperator.FULLY_CONNECTED,
+    schema.BuiltinOperator.TRANSPOSE_CONV,
 }
 
 
 def to_uint8(model: bytes, rng: np.random.Generator | None = None) -> bytes:
     """The file with every int8 tensor as the uint8 that lies 128 above.
 
+    Scales per channel become one, since uint8 knows no others.
     rng: spreads weights over other zero points, so that some need 9 bits without theirs.
     """
 
     def change(unpacked: Any) -> None:
         sub = unpacked.subgraphs[0]
         codes = [c.builtinCode for c in unpacked.operatorCodes]
-        weights = {o.inputs[1] for o in sub.operators if codes[o.opcodeIndex] in MACS}
+        macs = [o for o in sub.operators if codes[o.opcodeIndex] in MACS]
+        weights = {o.inputs[1] for o in macs}
+        for o in macs:
+            used = [sub.tensors[i] for i in o.inputs if i >= 0]
+            if codes[o.opcodeIndex] == schema.BuiltinOperator.TRANSPOSE_CONV:
+                used = [used[2], used[1], *used[3:]]  # the first is the output's size
+            _one_scale(*used)
         for code in unpacked.operatorCodes:
             code.version = 1
         for i, t in enumerate(sub.tensors):
@@ -59,6 +67,14 @@ def to_uint8(model: bytes, rng: np.random.Generator | None = None) -> bytes:
             t.quantization.zeroPoint = np.asarray(t.quantization.zeroPoint, np.int64) + zero
 
     return edit(model, change)
+
+
+def _one_scale(x: Any, weights: Any, *biases: Any) -> None:
+    scale = np.float32(weights.quantization.scale[0])
+    weights.quantization.scale, weights.quantization.zeroPoint = [scale], [0]
+    for bias in biases:
+        product = np.float32(x.quantization.scale[0]) * scale
+        bias.quantization = schema.QuantizationParametersT(scale=[product], zeroPoint=[0])
 
 
 def uint8_network(seed: int) -> bytes:
