@@ -120,7 +120,7 @@ KERNELS: tuple[Kernel, ...] = (
     Kernel("gather_c", "gather", "c", "gather_c", lookup.gather_plan, is_int8_or_int16),
     Kernel("batch_matmul_c", "batch_matmul", "c", "batch_matmul_c", lookup.batch_matmul_plan),
     Kernel("batch_matmul_int16", "batch_matmul", "c", "batch_matmul_int16", wide.batch_matmul_plan, is_int16),
-    Kernel("transpose_conv2d_c", "transpose_conv2d", "c", "transpose_conv2d_c", image.transpose_conv2d_plan),
+    Kernel("transpose_conv2d_c", "transpose_conv2d", "c", "transpose_conv2d_c", image.transpose_conv2d_plan, is_int8_of_any_weights),
     Kernel("transpose_conv2d_int16", "transpose_conv2d", "c", "transpose_conv2d_int16", wide.transpose_conv2d_plan, is_int16),
     Kernel("squared_difference_table", "squared_difference", "c", "table", binary.one_value_plan, binary.has_one_value),
     Kernel("squared_difference_int16", "squared_difference", "c", "square_int16", int16.square_plan, int16.square_when),
