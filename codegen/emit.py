@@ -270,7 +270,11 @@ def _render(name: str, steps: Sequence[Step], env: jinja2.Environment) -> tuple[
     declared = [f"{p.ctype} *{p.name}" for p in plan.pointers]
     declared += [f"int32_t {f}" for f in parameters]
     params = _wrap(declared, len(f"static void {name}("))
-    return text.replace(_PARAMS, params), parameters
+    text = text.replace(_PARAMS, params)
+    if len({s.node.name for s in steps}) < len(steps):
+        # Called for every stripe of a layer: inlined, it would be there as often.
+        text = text.replace("static void ", "static __attribute__((noinline)) void ", 1)
+    return text, parameters
 
 
 def tidy(text: str) -> str:
