@@ -17,13 +17,14 @@ import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
+from tinsmith.codegen.arenas import arena_facts, arena_name, arenas_used, section_macro
 from tinsmith.codegen.kernels.packing import c_comment, c_identifier, shape_text
 from tinsmith.codegen.kernels.tiles import TILES
+from tinsmith.codegen.literals import COLUMNS, number, rows
 from tinsmith.codegen.program import C_TYPES, MOVE, BufferView, Constant, Program, Step
 from tinsmith.codegen.single_loops import without_single_loops
 from tinsmith.pipeline.graph import DType
 
-COLUMNS = 100
 HELPERS = (
     "copy_words",
     "copy_run",
@@ -160,7 +161,7 @@ def emit(program: Program, *, trace: bool = False) -> Sources:
         "steps": _calls(program, calls),
         "trace": trace,
         **arenas,
-        "users": _users(arenas["arenas"], texts),
+        "users": arenas_used(arenas["arenas"], texts),
         "input_type": _common_type([v for _, v in program.inputs]),
         "output_type": _common_type([v for _, v in program.outputs]),
     }
@@ -315,66 +316,11 @@ def _pointer(step: Step, ctype: str, source: tuple[str, int]) -> str:
 def at(view: BufferView, ctype: str) -> str:
     """The C expression of a view's address as a pointer to `ctype`."""
     step = f" + {view.offset_step} * stripe" if view.offset_step else ""
-    place = f"&{_arena_name(view.region)}[{view.offset}{step}]"
+    place = f"&{arena_name(view.region)}[{view.offset}{step}]"
     if ctype in ("int8_t", "const int8_t"):
         return place
     via = "const void *" if ctype.startswith("const") else "void *"
     return f"({ctype} *)({via}){place}"
-
-
-def arena_facts(program: Program) -> dict[str, Any]:
-    """The arenas as templates see them.
-
-    inside: the arena is a member of the context; else the context has pointers to the arenas, which
-    the caller gives or the model's .c file holds.
-    """
-    inside = len(program.arenas) == 1 and not program.caller_arena
-    upper = program.name.upper()
-    # Of several arenas each can be placed; one alone lies where the context does.
-    named = len(program.arenas) > 1 or program.arenas[0].section
-    arenas: list[dict[str, Any]] = [
-        {
-            "region": arena.name,
-            "pointer": _arena_name(arena.name if len(program.arenas) > 1 else ""),
-            "of": "ctx->arena.bytes" if inside else f"ctx->{_arena_name(region)}",
-            "bytes": f"{upper}_{f'{region}_'.upper() if region else ''}ARENA_BYTES",
-            "nbytes": max(arena.nbytes, 1),
-            "section": arena.section,
-            "section_macro": section_macro(upper, arena.name) if named else "",
-            "state": _kept_ranges(program, region),
-        }
-        for arena in program.arenas
-        for region in [arena.name if len(program.arenas) > 1 else ""]
-    ]
-    given = [a["pointer"] for a in arenas] if program.caller_arena else []
-    return {
-        "inside": inside,
-        "arenas": arenas,
-        "init_type": "int" if program.caller_arena else "void",
-        "init_parameters": "".join(f", void *{pointer}" for pointer in given),
-        "init_call": f"{program.name}_init({', '.join(['&ctx', *given])})",
-    }
-
-
-def _users(arenas: Sequence[Mapping[str, Any]], texts: Mapping[str, str]) -> dict[str, list[Any]]:
-    """For each function of the model, by the text that it has, the arenas that it needs."""
-    return {f: [a for a in arenas if f"&{a['pointer']}[" in text] for f, text in texts.items()}
-
-
-def section_macro(upper: str, memory: str) -> str:
-    """The macro that puts a variable into a memory."""
-    return f"{upper}_{memory.upper()}_SECTION" if memory else ""
-
-
-def _arena_name(region: str) -> str:
-    """The C name of the pointer to a region's arena."""
-    return f"{region}_arena" if region else "arena"
-
-
-def _kept_ranges(program: Program, region: str) -> list[str]:
-    """The bytes of an arena that hold state, as `first..last`."""
-    kept = sorted((s.view.offset, s.view.nbytes) for s in program.state if s.view.region == region)
-    return [f"{offset}..{offset + nbytes - 1}" for offset, nbytes in kept]
 
 
 def _helpers(kernels: str, env: jinja2.Environment) -> str:
@@ -451,7 +397,7 @@ def _state(index: int, name: str, view: BufferView, initial: NDArray[Any]) -> di
         "size": int(values.size),
         "address": at(view, C_TYPES[view.dtype]),
         "value": number(values[0], view.dtype) if uniform else None,
-        "rows": None if uniform else _rows(values, view.dtype),
+        "rows": None if uniform else rows(values, view.dtype),
         "shape": shape_text(view.shape),
     }
 
@@ -463,39 +409,8 @@ def _array(constant: Constant, upper: str) -> dict[str, Any]:
         "ctype": constant.ctype,
         "size": int(flat.size),
         "comment": c_comment(constant.comment),
-        "rows": _rows(
-            flat, DType.of(flat) if flat.dtype.name in DType._value2member_map_ else None
-        ),
+        "rows": rows(flat, DType.of(flat) if flat.dtype.name in DType._value2member_map_ else None),
         "nbytes": constant.nbytes,
         "align": constant.align,
         "section_macro": section_macro(upper, constant.flash),
     }
-
-
-def golden_rows(array: NDArray[Any]) -> list[str]:
-    """A sample's values as literals in lines."""
-    return _rows(array.reshape(-1), DType.of(array))
-
-
-def number(value: Any, dtype: DType | None) -> str:
-    """A C literal of a value."""
-    if dtype is DType.FLOAT32:
-        return f"{float(value).hex()}f"
-    if int(value) == -(1 << 31):
-        return "INT32_MIN"
-    return str(int(value)) + ("u" if int(value) >= 1 << 31 else "")
-
-
-def _rows(values: NDArray[Any], dtype: DType | None) -> list[str]:
-    """Literals in lines that stay within the columns."""
-    texts = [number(v, dtype) for v in values.tolist()]
-    if not texts:
-        return ["0"]
-    rows, row = [], "   "
-    for text in texts:
-        if len(row) + len(text) + 2 > COLUMNS:
-            rows.append(row)
-            row = "   "
-        row += f" {text},"
-    rows.append(row)
-    return rows

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-from tinsmith.codegen.emit import Sources, arena_facts, environment, golden_rows, port_facts
+from tinsmith.codegen.arenas import arena_facts
+from tinsmith.codegen.emit import Sources, environment, port_facts
 from tinsmith.codegen.kernels.packing import c_comment, shape_text
+from tinsmith.codegen.literals import golden_rows
 from tinsmith.codegen.program import Program
 from tinsmith.codegen.summaries import streaming_summary
 from tinsmith.pipeline.graph import Array

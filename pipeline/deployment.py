@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from tinsmith.codegen.arenas import section_macro
 from tinsmith.codegen.choice import Measured
-from tinsmith.codegen.emit import Sources, emit, section_macro
+from tinsmith.codegen.emit import Sources, emit
 from tinsmith.codegen.lower import LowerOptions, lower
 from tinsmith.codegen.program import Memory, Program
 from tinsmith.pipeline.code_options import CodeOptions
