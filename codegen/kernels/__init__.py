@@ -33,7 +33,7 @@ from tinsmith.codegen.kernels.kernel import (
 KERNELS: tuple[Kernel, ...] = (
     Kernel(
         "conv2d_winograd", "conv2d", "dsp", "conv2d_winograd",
-        dsp_winograd.winograd_plan, dsp_winograd.winograd_when, costly=True,
+        dsp_winograd.winograd_plan, dsp_winograd.winograd_when,
     ),
     Kernel("conv2d_dsp", "conv2d", "dsp", "conv2d_dsp", dsp.conv2d_plan, dsp.any_conv2d_when),
     Kernel("conv2d_pairs", "conv2d", "m3", "conv2d_pairs", pairs.conv2d_pairs_plan, dsp.conv2d_when),

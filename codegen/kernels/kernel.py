@@ -44,7 +44,6 @@ class Kernel:
     template: file in templates/kernels, without .c.j2.
     when: whether the kernel can compute this call; an earlier entry of the table wins.
     plan: constants, parameters, scratch and overlap for this call.
-    costly: its speed takes so much flash that it is only for the objective "time".
     """
 
     name: str
@@ -53,4 +52,3 @@ class Kernel:
     template: str
     plan: Callable[[OpCall], KernelPlan]
     when: Callable[[OpCall], bool] = is_int8
-    costly: bool = False
