@@ -12,7 +12,7 @@ from tinsmith.pipeline import interpreter
 from tinsmith.pipeline.deployment import traced_steps
 from tinsmith.pipeline.errors import ConfigError
 from tinsmith.pipeline.exporters.tflite import to_tflite
-from tinsmith.pipeline.exporters.tflite_uint8 import of_type
+from tinsmith.pipeline.exporters.tflite_uint8 import in_file, of_type
 from tinsmith.pipeline.graph import Array, Graph
 from tinsmith.pipeline.oracles import ORACLES, oracle
 from tinsmith.targets.target import Target, all_targets, target_named
@@ -37,7 +37,9 @@ def trace(graph: Graph, samples: Mapping[str, Array], runtime: str = INTERPRETER
     if runtime == INTERPRETER:
         return _interpreted(graph, samples)
     if runtime in [o.name for o in ORACLES]:
-        feeds: Mapping[str | int, Array] = {i: samples[n] for i, n in enumerate(graph.inputs)}
+        feeds: Mapping[str | int, Array] = {
+            i: in_file(graph, samples[n]) for i, n in enumerate(graph.inputs)
+        }
         found = oracle(runtime).run_all_layers(
             to_tflite(graph), feeds, stateful=bool(graph.state), isolated=True
         )

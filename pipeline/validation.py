@@ -21,6 +21,7 @@ from tinsmith.pipeline.deployment import (
 )
 from tinsmith.pipeline.errors import ToolFailed
 from tinsmith.pipeline.exporters.tflite import to_tflite
+from tinsmith.pipeline.exporters.tflite_uint8 import in_file, of_type
 from tinsmith.pipeline.graph import Array, Graph
 from tinsmith.pipeline.ops import OPS, Oracle, call_of
 from tinsmith.pipeline.oracles import absent_oracles, installed_oracles
@@ -161,11 +162,14 @@ def ask_oracles(
             skipped[name] = reason
             continue
         try:
-            feeds: dict[str | int, Array] = dict(samples.items())
+            feeds: dict[str | int, Array] = {n: in_file(graph, a) for n, a in samples.items()}
             outputs = oracle.run(model, feeds, stateful=bool(graph.state), isolated=True)
         except ToolFailed as e:
             skipped[name] = str(e)
             continue
+        outputs = [
+            of_type(o, graph.tensors[n]) for o, n in zip(outputs, graph.outputs, strict=True)
+        ]
         # An output's type is the model's own; runtimes may return it with other leading dimensions.
         counts[name] = differing_bytes(
             [o.reshape(e.shape) for o, e in zip(outputs, expected, strict=True)], expected

@@ -18,12 +18,21 @@ def in_uint8(graph: Graph) -> Graph:
 
     No graph of the IR: it is for the writers of .tflite alone.
     """
-    if not any(is_as_uint8(call_of(graph, node)) for node in graph.nodes):
+    if not _computes_as_uint8(graph):
         return graph
     state = tuple(replace(s, initial=_shifted_data(s.initial)) for s in graph.state)
     return replace(
         graph, tensors={name: _shifted(t) for name, t in graph.tensors.items()}, state=state
     )
+
+
+def _computes_as_uint8(graph: Graph) -> bool:
+    return any(is_as_uint8(call_of(graph, node)) for node in graph.nodes)
+
+
+def in_file(graph: Graph, values: Array) -> Array:
+    """Values of an input of the graph as the file that is written of it takes them."""
+    return _shifted_data(values) if _computes_as_uint8(graph) else values
 
 
 def of_type(values: Array, tensor: Tensor) -> Array:

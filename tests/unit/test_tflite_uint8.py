@@ -17,6 +17,7 @@ from support.nets import Net, random_samples
 from support.tflite_edit import FileMaker, edit
 from support.uint8_nets import to_uint8, uint8_network
 from tinsmith.pipeline import oracles
+from tinsmith.pipeline.cut import cut
 from tinsmith.pipeline.errors import UnsupportedModel
 from tinsmith.pipeline.exporters.onnx import to_onnx_qdq
 from tinsmith.pipeline.exporters.tflite import to_tflite
@@ -26,6 +27,7 @@ from tinsmith.pipeline.interpreter import run_samples
 from tinsmith.pipeline.layer_traces import trace
 from tinsmith.pipeline.ops.fully_connected import FullyConnectedAttrs
 from tinsmith.pipeline.passes import INT_PASSES, run_passes
+from tinsmith.pipeline.validation import ask_oracles
 
 SEEDS = 100
 REMEDY = "convert the model again to int8, or give the float model and --calibrate"
@@ -84,7 +86,7 @@ def test_random_networks_of_uint8_give_the_bytes_of_the_runtime(first: int) -> N
 
 
 def test_the_passes_keep_every_byte_of_a_network_of_uint8() -> None:
-    for seed in range(20):
+    for seed in range(10):
         graph = read_tflite(uint8_network(seed))
         samples = random_samples(graph, np.random.default_rng(seed), 3)
         ours = run_samples(run_passes(graph, INT_PASSES), samples)
@@ -105,6 +107,20 @@ def test_a_network_of_uint8_is_compared_with_the_runtime_layer_by_layer() -> Non
             np.testing.assert_array_equal(ours[layer], values)
             compared += 1
     assert compared > 40
+
+
+def test_a_part_of_a_network_of_uint8_is_asked_of_the_runtime_with_int8_at_its_ends() -> None:
+    whole = read_tflite(uint8_network(0))
+    layers = [n.outputs[0] for n in whole.nodes if n.op in ("conv2d", "fully_connected")]
+    part = cut(whole, [layers[0]], [layers[-1]])
+    ends = (*part.inputs, *part.outputs)
+    assert {part.tensors[n].dtype for n in ends} == {DType.INT8}
+    samples = random_samples(part, np.random.default_rng(0), 4)
+    found, _ = ask_oracles(part, samples, run_samples(part, samples))
+    assert found == {runtime().name: 0}
+    name = runtime().name
+    for layer, values in trace(part, samples, name).items():
+        np.testing.assert_array_equal(trace(part, samples)[layer], values)
 
 
 @pytest.mark.parametrize("op", SAME)
