@@ -44,7 +44,8 @@ _LINE = (
     "moved channels rows columns", "outputs",
 )  # fmt: skip
 _FOURS = (
-    "call", "pixels", "pixels quads", "pixels quads taps", "odd pixels quads taps", "outputs",
+    "call", "pixels", "pixels quads", "pixels quads taps", "outputs", "odd pixels quads",
+    "odd pixels quads taps", "odd outputs", "rest outputs", "odd rest outputs",
 )  # fmt: skip
 _WINDOW_C = (
     "call", "rows", "pixels", "outputs", "output window rows", "macs", "padded pixels",

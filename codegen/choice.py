@@ -26,6 +26,11 @@ Usable = Mapping[str, Sequence[Kernel]]
 Costs = Mapping[str, Cost]
 Measured = Mapping[str, Costs]  # by layer
 
+# Kernels that need no cost: they beat plain C at every size, so that the table's order ranks them.
+BY_ORDER = frozenset(
+    {"add_saturated_dsp", "add_saturated_m3", "conv2d_int16_dsp", "fully_connected_int16_dsp"}
+)
+
 JUSTIFIED_RATIO, JUSTIFIED_BYTES = 1.5, 1024
 MODEL_ERROR = 0.05
 # More kernels of one op than this are not tried in every combination.

@@ -173,6 +173,12 @@ QUANTITIES: Mapping[str, Callable[[Dims], float]] = {
     "pixels quads taps": lambda d: d.pixels * _up(d.channels, 4) * d.taps,
     "pixels quads window rows": lambda d: d.pixels * _up(d.channels, 4) * d.kernel_h,
     "odd pixels quads taps": lambda d: d.pixels * _up(d.channels, 4) * d.taps * (d.taps % 4 != 0),
+    "odd pixels quads": lambda d: d.pixels * _up(d.channels, 4) * (d.taps % 4 != 0),
+    "odd outputs": lambda d: d.pixels * d.channels * (d.taps % 4 != 0),
+    "rest outputs": lambda d: d.pixels * d.channels * (d.channels % 4 != 0),
+    "odd rest outputs": lambda d: (
+        d.pixels * d.channels * (d.channels % 4 != 0) * (d.taps % 4 != 0)
+    ),
     "channels rows": lambda d: d.channels * d.rows,
     "channels rows columns": lambda d: d.channels * d.rows * d.columns,
     "moved channels rows": lambda d: d.moves * d.channels * d.rows,
