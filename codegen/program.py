@@ -221,6 +221,7 @@ class Program:
     arena_bytes: of all arenas. regions: the memories that arenas lie in, where the target tells
     them apart. flashes: the memories that constants lie in beside the target's own flash.
     caller_arena: the firmware hands the arenas to init; else they are the model's own.
+    model_sha256: of the file that the model came from, "" where it came from none.
     """
 
     name: str
@@ -240,6 +241,7 @@ class Program:
     caller_arena: bool = False
     loops: tuple[Loop, ...] = ()
     whole_arena_bytes: int | None = None
+    model_sha256: str = ""
 
     def run(self) -> Iterator[tuple[int, Step]]:
         """The steps as they run, loops round by round: (place in `steps`, step)."""

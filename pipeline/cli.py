@@ -149,6 +149,7 @@ def generate(
         options=options,
         toolchain=find_toolchain(toolchain, device),
         tune=tune,
+        model_sha256=read.sha256,
     )
     write_folder(out, made.files)
     if made.tuning is not None:

@@ -41,14 +41,22 @@ CODE_RESERVE_BYTES = 16 * 1024
 
 
 def make_program(
-    graph: Graph, name: str, target: Target, options: CodeOptions | None = None
+    graph: Graph,
+    name: str,
+    target: Target,
+    options: CodeOptions | None = None,
+    *,
+    model_sha256: str = "",
 ) -> Program:
-    """The program for a target; DoesNotFit where its constants or its arena alone are too large."""
+    """The program for a target; DoesNotFit where its constants or its arena alone are too large.
+
+    model_sha256: of the file that the graph was read from, for the heads of the C.
+    """
     options = options or CodeOptions()
     program = lower_for(graph, name, target, options)
     own = own_weight_bytes(program)
     check_fit(program, options.limited(target), own, program.arena_bytes)
-    return program
+    return replace(program, model_sha256=model_sha256)
 
 
 def own_weight_bytes(program: Program) -> int:

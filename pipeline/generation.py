@@ -48,11 +48,13 @@ def generate(
     toolchain: Toolchain | None = None,
     tune: bool = False,
     progress: Progress = no_progress,
+    model_sha256: str = "",
 ) -> Generated:
     """The files for a target. They are compiled and run once: the README has measured sizes.
 
     samples: for the golden vectors, [N, *input shape] by input name; random by default. tune: the
     kernels are chosen by measurement on the first of them; progress tells how far that is.
+    model_sha256: of the file that the graph was read from.
     Raises UnsupportedModel, DoesNotFit, ToolMissing; GateFailed where the C and the interpreter
     disagree on the golden vectors, which is a bug.
     """
@@ -64,7 +66,8 @@ def generate(
             graph, target, options, given, toolchain=toolchain, progress=progress
         )
         options = replace(options, choice=tuning.choice)
-    program = make_program(graph, model_name(name or graph.name), target, options)
+    c_name = model_name(name or graph.name)
+    program = make_program(graph, c_name, target, options, model_sha256=model_sha256)
     expected = interpret(graph, given)
     with temporary_build(program, target, toolchain=toolchain) as made:
         outputs, instructions, stack = run_device(made, given)

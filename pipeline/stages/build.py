@@ -47,14 +47,16 @@ class BuildImages(Stage):
         from tinsmith.pipeline.model_files import read_model
         from tinsmith.targets.target import target_named
 
-        graph = read_model(inputs["quantize"].file("model.tflite")).graph
+        model = read_model(inputs["quantize"].file("model.tflite"))
         shutil.copy(inputs["generate"].file(CHOICES), out_dir)
         names = dict.fromkeys((HOST, *self.targets))
         for i, name in enumerate(names):
             progress(f"compiling for {name}", i / len(names))
             target = target_named(name)
             code = tuned_options(self.code, inputs["generate"].path, name)
-            program = make_program(graph, model_name(self.c_name), target, code)
+            program = make_program(
+                model.graph, model_name(self.c_name), target, code, model_sha256=model.sha256
+            )
             made = build(program, target, out_dir / name)
             if name != HOST or HOST in self.targets:
                 _check_same(inputs["generate"].path / name, made.sources.model)

@@ -84,7 +84,8 @@ class GenerateCode(Stage):
         from tinsmith.pipeline.model_files import read_model, to_input
         from tinsmith.pipeline.output_folder import write_folder
 
-        graph = read_model(inputs["quantize"].file("model.tflite")).graph
+        model = read_model(inputs["quantize"].file("model.tflite"))
+        graph = model.graph
         entry = graph.tensors[graph.inputs[0]]
         images = read_images(inputs["load"])
         samples = {entry.name: to_input(images.x_test[:GOLDEN_SAMPLES], entry, "the test images")}
@@ -103,6 +104,7 @@ class GenerateCode(Stage):
                 samples=samples,
                 tune=self.tune,
                 progress=tell,
+                model_sha256=model.sha256,
             )
             write_folder(out_dir / target, made.files)
             if made.tuning is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -155,6 +156,9 @@ def test_generate_keeps_the_inputs_and_takes_the_arena_where_asked_to(
     flags = ("--preserve-inputs", "--arena", "caller")
     assert run("generate", model, "-t", "host", "-o", out, "-n", "net", *flags) == 0
     header = (out / "net.h").read_text()
+    digest = hashlib.sha256(model.read_bytes()).hexdigest()
+    for name in ("net.h", "net.c", "net_weights.h", "README.md"):
+        assert digest in (out / name).read_text()
     assert "are kept during a run" in header
     assert "int net_init(net_t *ctx, void *arena);" in header
     assert "NET_ARENA_ALIGNMENT" in (out / "README.md").read_text()
