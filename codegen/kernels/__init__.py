@@ -21,6 +21,7 @@ from tinsmith.codegen.kernels import (
     rows,
     sums,
     wide,
+    wide_dsp,
 )
 from tinsmith.codegen.kernels.kernel import (
     Kernel,
@@ -43,6 +44,7 @@ KERNELS: tuple[Kernel, ...] = (
     Kernel("fully_connected_fours_m3", "fully_connected", "m3", "fully_connected_fours", line.fours_plan, line.fours_when),
     Kernel("fully_connected_fours_m0", "fully_connected", "m0", "fully_connected_fours", line.fours_plan_short, line.fours_when),
     Kernel("conv2d_c", "conv2d", "c", "conv2d_c", mac.conv2d_plan, is_int8_of_any_weights),
+    Kernel("conv2d_int16_dsp", "conv2d", "dsp", "conv2d_int16_dsp", wide_dsp.conv2d_plan, wide_dsp.conv2d_when),
     Kernel("conv2d_int16", "conv2d", "c", "conv2d_int16", wide.conv2d_plan, is_int16),
     Kernel("depthwise_window_dsp", "depthwise_conv2d", "dsp", "depthwise_window_dsp", dsp_window.window_plan, dsp_window.window_when),
     Kernel("depthwise_taps_dsp", "depthwise_conv2d", "dsp", "depthwise_taps_dsp", dsp_taps.taps_plan, dsp_taps.taps_when),
@@ -51,6 +53,7 @@ KERNELS: tuple[Kernel, ...] = (
     Kernel("fully_connected_dsp", "fully_connected", "dsp", "fully_connected_dsp", dsp.fully_connected_plan, dsp.is_row),
     Kernel("fully_connected_rows_dsp", "fully_connected", "dsp", "conv2d_dsp", dsp.fully_connected_plan, dsp.fully_connected_when),
     Kernel("fully_connected_c", "fully_connected", "c", "fully_connected_c", mac.fully_connected_plan, is_int8_of_any_weights),
+    Kernel("fully_connected_int16_dsp", "fully_connected", "dsp", "fully_connected_int16_dsp", wide_dsp.fully_connected_plan, wide_dsp.fully_connected_when),
     Kernel("fully_connected_int16", "fully_connected", "c", "fully_connected_int16", wide.fully_connected_plan, is_int16),
     Kernel("add_table", "add", "c", "table", binary.one_value_plan, binary.has_one_value),
     Kernel("add_weighted", "add", "c", "add_weighted", sums.weighted_plan, sums.weighted_when),
