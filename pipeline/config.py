@@ -356,6 +356,22 @@ class Quantize(Table):
     per_channel: bool = Field(
         default=True, description="A scale for each output channel of a convolution's weights."
     )
+    epochs: Annotated[int, Field(ge=0)] = Field(
+        default=0,
+        description=(
+            "Passes of quantization-aware training, in the integer arithmetic itself, on what the "
+            "float network says; 0 only calibrates."
+        ),
+    )
+    ranges: Literal["lsq", "pact", "fixed"] = Field(
+        default="lsq",
+        description=(
+            "How that training moves the ranges of activations: by the gradient of the step (LSQ, "
+            "Esser et al. 2020), of the clip (PACT, Choi et al. 2018), or not."
+        ),
+    )
+    batch: Positive = Field(default=100, description="Images in one step of that training.")
+    learning_rate: Rate = Field(default=5e-4, description="The peak of its schedule.")
 
 
 class Generate(Table):

@@ -26,6 +26,7 @@ from tinsmith.pipeline.interpreter import run, with_batch
 from tinsmith.pipeline.model_files import to_input
 from tinsmith.pipeline.quantization import QuantizeOptions, calibrate, quantize
 from tinsmith.pipeline.quantization.calibrate import Samples
+from tinsmith.pipeline.quantization.equalize import equalize
 from tinsmith.pipeline.quantization.quantize import tensors_without_range
 from tinsmith.pipeline.quantization.ranges import asymmetric, shared_groups
 from tinsmith.pipeline.quantization.separate import separate_scales
@@ -48,8 +49,10 @@ class IntegerNetwork(nn.Module):
     ) -> None:
         super().__init__()
         _check(graph)
-        self.options, self.learn = options, learn
-        self.graph = separate_scales(graph)
+        self.learn = learn
+        # Training goes on from equalized weights, and takes care of the biases by itself.
+        self.options = replace(options, equalize=False, correct_biases=False)
+        self.graph = separate_scales(equalize(graph) if options.equalize else graph)
         constants = [
             name
             for node in self.graph.nodes
@@ -187,7 +190,8 @@ def _lsq(y: Tensor, low: Tensor, high: Tensor) -> Tensor:
     zero = quant.zero_point[0]
     real = y / step
     q = (real + (real.round() - real).detach() + zero).clamp(-128, 127)
-    return (q - zero) * step
+    rounded: Tensor = (q - zero) * step
+    return rounded
 
 
 def _pact(y: Tensor, low: Tensor, high: Tensor) -> Tensor:

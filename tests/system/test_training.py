@@ -23,6 +23,7 @@ from tinsmith.pipeline.flow import Event, Stage, run_flow  # noqa: E402
 from tinsmith.pipeline.stages.distil import DistilStudent  # noqa: E402
 from tinsmith.pipeline.stages.load import Load  # noqa: E402
 from tinsmith.pipeline.stages.prune import PruneStudent  # noqa: E402
+from tinsmith.pipeline.stages.quantize import QuantizeStudent  # noqa: E402
 from tinsmith.pipeline.stages.teacher import TrainTeacher  # noqa: E402
 from tinsmith.pipeline.training import sources  # noqa: E402
 from tinsmith.pipeline.training.augment import augment  # noqa: E402
@@ -250,17 +251,37 @@ def test_a_run_stopped_in_any_stage_goes_on_to_the_same_result(project: Path) ->
         )
 
 
-@pytest.mark.parametrize("stage", [TrainTeacher, DistilStudent, PruneStudent])
+def test_training_in_integers_is_part_of_the_run_and_goes_on_where_it_was(project: Path) -> None:
+    with (project / "tinsmith.toml").open("a") as file:
+        file.write('[quantize]\nepochs = 2\nranges = "pact"\nbatch = 20\n')
+    config = load_config(project)
+    stages = [*stages_of(config), QuantizeStudent.from_config(config)]
+
+    def stop(event: Event) -> None:
+        if event.stage == "quantize" and event.message.startswith("epoch 1/2"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_flow(stages, project / "out", progress=stop)
+    rest = run_flow(stages, project / "out")["quantize"]
+    whole = run_flow(stages, project / "whole")["quantize"]
+    assert (rest / "model.tflite").read_bytes() == (whole / "model.tflite").read_bytes()
+    found = metrics_of(rest)
+    assert [epoch["epoch"] for epoch in found["epochs"]] == [1, 2]
+    assert found["accuracy"] == pytest.approx(found["epochs"][-1]["accuracy"])
+
+
+@pytest.mark.parametrize("stage", [TrainTeacher, DistilStudent, PruneStudent, QuantizeStudent])
 def test_the_key_of_a_stage_counts_the_modules_of_training_that_it_loads(
     stage: type[Stage],
 ) -> None:
-    text = inspect.getsource(stage.run)
+    text = inspect.getsource(stage)
     names = re.findall(r"from (tinsmith\.pipeline\.training\.\w+) import", text)
     code = f"import sys, {', '.join(names)}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = {m for m in done.stdout.split() if m.startswith("tinsmith.pipeline.training.")}
     assert names
-    assert loaded - {"tinsmith.pipeline.training.sources"} <= set(stage.sources)
+    assert loaded <= {*stage.sources, "tinsmith.pipeline.training.sources"}
 
 
 def test_a_change_in_the_users_file_trains_again(project: Path) -> None:
