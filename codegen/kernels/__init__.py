@@ -56,6 +56,8 @@ KERNELS: tuple[Kernel, ...] = (
     Kernel("fully_connected_int16_dsp", "fully_connected", "dsp", "fully_connected_int16_dsp", wide_dsp.fully_connected_plan, wide_dsp.fully_connected_when),
     Kernel("fully_connected_int16", "fully_connected", "c", "fully_connected_int16", wide.fully_connected_plan, is_int16),
     Kernel("add_table", "add", "c", "table", binary.one_value_plan, binary.has_one_value),
+    Kernel("add_saturated_dsp", "add", "dsp", "add_saturated", sums.saturated_plan, sums.saturated_when),
+    Kernel("add_saturated_m3", "add", "m3", "add_saturated", sums.saturated_plan, sums.saturated_when),
     Kernel("add_weighted", "add", "c", "add_weighted", sums.weighted_plan, sums.weighted_when),
     Kernel("add_int16", "add", "c", "sum_int16", int16.sum_plan, int16.sum_when),
     Kernel("add_c", "add", "c", "add_c", elementwise.add_plan, is_int8_or_int16),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
 import numpy as np
 
@@ -52,3 +53,17 @@ def weighted_plan(call: OpCall) -> KernelPlan:
         "y_max": k.act_max,
     }
     return KernelPlan({"shift": found.shift}, shape, pointers, constants, 0, overlap)
+
+
+def saturated_when(call: OpCall) -> bool:
+    """Whether the sum is shifted, and limited, by one instruction."""
+    found = weighted(call) if weighted_when(call) else None
+    return found is not None and 1 <= found.shift <= 31
+
+
+def saturated_plan(call: OpCall) -> KernelPlan:
+    plan = weighted_plan(call)
+    size = plan.shape["size"]
+    clamped = (plan.shape["y_min"], plan.shape["y_max"]) != (-128, 127)
+    fixed = {**plan.fixed, "clamped": clamped, "rest": size % 8 != 0}
+    return replace(plan, fixed=fixed, shape={**plan.shape, "eights": size // 8, "rests": size % 8})
