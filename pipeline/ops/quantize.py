@@ -17,6 +17,7 @@ from tinsmith.pipeline.ops.op import (
     TensorSpec,
     Values,
     asymmetric,
+    refused_types,
 )
 
 
@@ -89,6 +90,11 @@ def accepts_quantize(call: OpCall) -> tuple[str, ...]:
     return asymmetric(*wide)
 
 
+def accepts_dequantize(call: OpCall) -> tuple[str, ...]:
+    allowed = (DType.INT8, DType.UINT8, DType.INT16, DType.FLOAT32)
+    return refused_types(allowed, call.input(0))
+
+
 QUANTIZE = OpDef(
     name="quantize",
     title="float32 or integers to integers of another scale",
@@ -106,5 +112,6 @@ DEQUANTIZE = OpDef(
     run_float=run_dequantize,
     run_int=run_dequantize,
     scale_rule=ScaleRule.NONE,
+    accepts=accepts_dequantize,
     int16=Oracle.TFLM,
 )

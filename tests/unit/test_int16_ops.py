@@ -168,6 +168,13 @@ def test_changes_of_type_that_no_runtime_has_are_refused(
         b.build([out])
 
 
+def test_int32_can_not_be_dequantized_since_no_runtime_has_it() -> None:
+    b = GraphBuilder("net")
+    y = b.node("dequantize", [b.input("x", (1, 5), DType.INT32, q(0.1))])
+    with pytest.raises(UnsupportedModel, match="type int32; allowed: int8, uint8, int16, float32"):
+        b.build([y])
+
+
 @pytest.mark.parametrize(
     ("op", "name", "bound"),
     [
