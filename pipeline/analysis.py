@@ -10,14 +10,9 @@ from tinsmith.codegen.emit import model_name
 from tinsmith.codegen.program import Memory, Program
 from tinsmith.codegen.summaries import streaming_summary
 from tinsmith.pipeline.code_options import CodeOptions
-from tinsmith.pipeline.deployment import (
-    check_fit,
-    lower_for,
-    makers_of,
-    own_weight_bytes,
-    peak_step,
-)
+from tinsmith.pipeline.deployment import lower_for
 from tinsmith.pipeline.errors import DoesNotFit, UnsupportedModel
+from tinsmith.pipeline.fit import check_fit, makers_of, own_weight_bytes, peak_step
 from tinsmith.pipeline.graph import Graph, Shape, Tensor
 from tinsmith.pipeline.ops import OPS, call_of
 from tinsmith.targets.target import Target

@@ -20,6 +20,7 @@ CODE_SOURCES = (
     "tinsmith.targets",
     "tinsmith.pipeline.code_options",
     "tinsmith.pipeline.deployment",
+    "tinsmith.pipeline.fit",
     "tinsmith.pipeline.generation",
     "tinsmith.pipeline.output_folder",
     "tinsmith.pipeline.validation",
