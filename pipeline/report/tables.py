@@ -260,7 +260,7 @@ def print_ops(console: Console) -> None:
 
     table = simple_table(
         ("op", "left"), ("from .tflite", "left"), ("from ONNX", "left"), ("to", "left"),
-        ("kernels", "left"), ("defined by", "left"),
+        ("kernels", "left"), ("defined by", "left"), ("int16", "left"),
     )  # fmt: skip
     for fact in op_facts():
         formats = [("tflite", fact.to_tflite), ("onnx", fact.to_onnx)]
@@ -271,6 +271,7 @@ def print_ops(console: Console) -> None:
             "\n".join(name for name, writes in formats if writes) or "-",
             "\n".join(fact.kernels) or "none needed",
             fact.oracle,
+            "yes" if fact.int16 else "-",
         )
     console.print(table)
 
