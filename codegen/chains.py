@@ -7,12 +7,14 @@ dynamic programming finds the one of the least peak, or of the least cost within
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from tinsmith.codegen.calls import Choice, Network
+from tinsmith.codegen.kernels.reducing import sum_bytes
 from tinsmith.codegen.layout import shared_bytes
 from tinsmith.codegen.lives import spans_of
 from tinsmith.codegen.stripes import Chain, Flow, chain_of, most_delta
@@ -123,13 +125,11 @@ def candidates(facts: Facts, plain: Sequence[Candidate]) -> list[Candidate]:
 
 def _of_heights(facts: Facts, first: int, end: int, most: int) -> list[Candidate]:
     found = []
-    for grain in GRAINS:
+    for grain, ramp in itertools.product(GRAINS, (False, True)):
         for height in HEIGHTS:
-            chain = chain_of(facts.flow, first, end, height, grain)
-            if chain is None:
-                break
-            peak = _peak(facts, chain)
-            if peak >= most:
+            chain = chain_of(facts.flow, first, end, height, grain, ramp=ramp)
+            peak = most if chain is None else _peak(facts, chain)
+            if chain is None or peak >= most:
                 break
             found.append(Candidate(first, end, peak, _cost(facts, chain), chain))
     return found
@@ -152,6 +152,9 @@ def _peak(facts: Facts, chain: Chain) -> int:
     for k in places:
         here = sum(lines[n] for n in passing if facts.first[n] <= k <= facts.last[n])
         at_once = max(at_once, here + facts.choices[k].plan.scratch_bytes)
+    if chain.reduces:
+        last = facts.net.graph.tensors[chain.nodes[-1].inputs[0]]
+        retained += sum_bytes(last.shape)
     return sum(alive.values()) + retained + at_once - _saved(facts, chain)
 
 
@@ -160,7 +163,7 @@ def _saved(facts: Facts, chain: Chain) -> int:
     most = 0
     for k in chain.places():
         out = facts.flow.writes[k]
-        if out in chain.lines:
+        if out in chain.lines or chain.sums(k):
             continue
         for name, size in facts.nbytes.items():
             dies = facts.last[name] in chain.places() and facts.first[name] < chain.first
@@ -184,7 +187,7 @@ def _cost(facts: Facts, chain: Chain) -> float:
         made = np.diff(chain.rows(k))
         cost += CALL * int((made > 0).sum())
         unit, rows = facts.units[k], int(made.sum())
-        if unit:
+        if unit and not chain.sums(k):
             full = np.ceil(made / unit - 1e-9) * unit
             cost += PRODUCT * facts.products[k] * float(full.sum() - rows) / rows
     for name, line in chain.lines.items():
@@ -212,10 +215,12 @@ def cuts(facts: Facts) -> list[Cut]:
     least = _least_peak(count, parts)
     most = max((p.peak_bytes for p in plain), default=0)
     peaks = sorted({p.peak_bytes for p in parts if least <= p.peak_bytes < most})
-    found: dict[tuple[tuple[int, int, int, int], ...], Cut] = {}
+    found: dict[tuple[tuple[int, ...], ...], Cut] = {}
     for peak in peaks[:: -(-len(peaks) // MOST_PEAKS)] if peaks else ():
         cut = _cheapest(count, parts, peak)
-        found.setdefault(tuple((c.first, c.end, c.height, c.grain) for c in cut.chains), cut)
+        found.setdefault(
+            tuple((c.first, c.end, c.height, c.grain, c.stripes) for c in cut.chains), cut
+        )
     return list(found.values())
 
 

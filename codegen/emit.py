@@ -21,7 +21,7 @@ from tinsmith.codegen.arenas import arena_facts, arena_name, arenas_used, sectio
 from tinsmith.codegen.kernels.packing import c_comment, c_identifier, shape_text
 from tinsmith.codegen.kernels.tiles import TILES
 from tinsmith.codegen.literals import COLUMNS, number, rows
-from tinsmith.codegen.program import C_TYPES, MOVE, BufferView, Constant, Program, Step
+from tinsmith.codegen.program import C_TYPES, BufferView, Constant, Program, Step
 from tinsmith.codegen.single_loops import without_single_loops
 from tinsmith.pipeline.graph import DType
 
@@ -206,7 +206,7 @@ def _calls(program: Program, calls: Sequence[str]) -> list[dict[str, Any]]:
             "rounds": opens.get(i, 0),
             "in": "    " if i in inside else "",
             "closes": i in closes,
-            "traced": s.node.op != MOVE,
+            "traced": s.is_layer,
             "nbytes": s.outs[0].nbytes,
             "out": at(s.outs[0], "const int8_t"),
         }

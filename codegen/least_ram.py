@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -14,6 +13,7 @@ from tinsmith.codegen.streaming import Order, Planned, order_of
 
 Planner = Callable[[Kernels, int], Layout | None]  # the plan where it is smaller than so many bytes
 MOST_LAYOUTS = 4  # how many cuts into chains are laid out
+MODEST = 1.1  # times the instructions of whole layers
 SAVING = 1 / 8  # of the arena: what a slower kernel has to save
 
 
@@ -67,10 +67,10 @@ def _ranked(cuts: Sequence[Cut], whole: float, limit_bytes: int | None) -> list[
 
 def _score(nbytes: int, cost: float, whole: float, limit_bytes: int | None) -> float:
     """What is to be small: the instructions of plans within a limit, beyond it the bytes; without
-    one the bytes, where half as many count as much as four times the instructions."""
+    one the bytes, where what costs more than MODEST instructions has to save much."""
     slower = 1 + cost / whole
     if limit_bytes is None:
-        return nbytes * math.sqrt(slower)
+        return nbytes * slower ** (0.5 if slower <= MODEST else 2)
     return slower / 1e6 if nbytes <= limit_bytes else float(nbytes)
 
 

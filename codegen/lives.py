@@ -29,7 +29,9 @@ def lives_of(
     for place, choice in enumerate(choices):
         if choice.plan.scratch_bytes:
             name = f"scratch of {choice.node.name}"
-            lives.append(Life(name, choice.plan.scratch_bytes, place, place))
+            sums = place in chain_at and chain_at[place].chain.sums(place)
+            begin = chain_at[place].chain.first if sums else place
+            lives.append(Life(name, choice.plan.scratch_bytes, begin, place))
         if place in chain_at:
             overlaps += _chain_overlaps(net, flow, chain_at[place], place, first, last)
         else:
@@ -103,7 +105,7 @@ def _chain_overlaps(
     chain, out = streamed.chain, flow.writes[place]
     made = {flow.writes[k] for k in chain.places()}
     line = chain.lines.get(out)
-    if line is not None and line.retained:
+    if chain.sums(place) or (line is not None and line.retained):
         return []
     found = []
     for root in first:

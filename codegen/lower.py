@@ -109,7 +109,10 @@ def _laid_out(
 
     limit = options.ram_bytes
     if options.objective == "ram":
-        return placed(least_ram(net, kernels, whole))
+        least = least_ram(net, kernels, whole)
+        if limit is not None and least.plan.arena_bytes > limit:
+            least = least_ram(net, kernels, least, limit)
+        return placed(least)
     first = placed(whole)
     if not _excess(first, limit):
         return first
@@ -122,8 +125,8 @@ def _laid_out(
         n: [*best, *(c for c in others[n] if c.kernel not in known[n])]
         for n, best in kernels.items()
     }
-    least = placed(least_ram(net, every, whole, limit))
-    return min(first, least, key=lambda layout: _excess(layout, limit))
+    smaller = placed(least_ram(net, every, whole, limit))
+    return min(first, smaller, key=lambda layout: _excess(layout, limit))
 
 
 def _excess(layout: Layout, limit_bytes: int | None) -> int:

@@ -28,7 +28,8 @@ C_TYPES: Mapping[DType, str] = {
 }
 
 
-MOVE = "move"  # the op of a step that moves rows within their buffer: no node of the graph
+# Ops of steps that are no nodes of the graph: rows that move within their buffer, sums of rows.
+MOVE, SUM = "move", "sum_of_rows"
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,6 +155,11 @@ class Step:
     scratch: BufferView | None
     summary: str
 
+    @property
+    def is_layer(self) -> bool:
+        """Whether the step makes what a node of the graph does, or rows of it."""
+        return self.node.op not in (MOVE, SUM)
+
     def at_round(self, index: int) -> Step:
         """The step with its views as they are in a round of its loop."""
         ins = tuple(None if v is None else v.at_round(index) for v in self.ins)
@@ -263,7 +269,7 @@ class Program:
         """A step of each layer, its first: a layer that is made in stripes is several."""
         found: dict[str, Step] = {}
         for step in self.steps:
-            if step.node.op != MOVE:
+            if step.is_layer:
                 found.setdefault(step.node.name, step)
         return tuple(found.values())
 

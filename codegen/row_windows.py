@@ -62,6 +62,17 @@ def row_windows(call: OpCall) -> Mapping[int, RowWindow] | None:
     return None
 
 
+def reduces_rows(call: OpCall) -> bool:
+    """Whether an op makes a single pixel, of sums over all rows of its only input."""
+    x = call.inputs[0]
+    if x is None or x.is_constant or len(x.shape) != 4 or x.shape[0] != 1:
+        return False
+    a = call.attrs
+    if call.op == "mean":
+        return tuple(a.axes) == (1, 2)
+    return call.op == "average_pool2d" and a.kernel == x.shape[1:3] and not any(a.pads)
+
+
 def _constants(call: OpCall) -> list[Tensor]:
     return [t for t in call.inputs if t is not None and t.is_constant]
 

@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 
 from tinsmith.codegen.calls import Choice, Network, Streamed
 from tinsmith.codegen.kernels.moves import move_plan
+from tinsmith.codegen.kernels.reducing import pixel_of_sums_plan, sum_bytes
 from tinsmith.codegen.layout import Layout
-from tinsmith.codegen.program import MOVE, BufferView, KernelPlan, Loop, Placed, Step
+from tinsmith.codegen.program import MOVE, SUM, BufferView, KernelPlan, Loop, Placed, Step
 from tinsmith.codegen.stripes import Chain
 from tinsmith.codegen.summaries import part_summary, summary
 from tinsmith.pipeline.graph import DType, Node
+from tinsmith.pipeline.ops import call_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +49,13 @@ class Places:
             shape=shape,
             start=first * row,
         )
+
+    def sums(self, node: Node, rows: int) -> BufferView:
+        """The sums of a call that reduces rows, of so many of them."""
+        at = self.placed[f"scratch of {node.name}"]
+        shape = self.net.graph.tensors[node.inputs[0]].shape
+        nbytes, start = sum_bytes(shape), rows * sum_bytes(shape)
+        return BufferView(at.offset, nbytes, DType.INT32, (shape[3],), None, at.region, start=start)
 
     def scratch(self, node: Node, plan: KernelPlan) -> BufferView | None:
         if not plan.scratch_bytes:
@@ -111,12 +120,39 @@ def _stripes(places: Places, choices: Sequence[Choice], streamed: Streamed) -> l
             if plan is None:
                 continue
             choice = choices[place]
+            if chain.sums(place):
+                steps.append(_sum(places, chain, choice.node, plan, stripe))
+                continue
             if id(plan) not in plans:
                 plans[id(plan)] = replace(plan, constants=choice.plan.constants)
             steps += _moves(places, chain, choice.node, stripe)
             steps.append(_part(places, chain, place, choice, plans[id(plan)], stripe))
         stripes.append(steps)
+    if chain.reduces:
+        stripes[-1].append(_pixel(places, chain.nodes[-1]))
     return stripes
+
+
+def _sum(places: Places, chain: Chain, node: Node, plan: KernelPlan, stripe: int) -> Step:
+    """A stripe's rows added to the sums, whose place and size say of how many rows they are."""
+    name = node.inputs[0]
+    begin, end = (int(n) for n in chain.rows(chain.end - 1)[stripe : stripe + 2])
+    rows = places.rows(name, begin, end, chain.low(places.net.buffer(name), stripe))
+    before = places.sums(node, begin) if begin else None
+    sums = f"sums of {node.name}"
+    adding = Node(sums, SUM, (name, sums), (sums,))
+    return Step(
+        adding, "sum_rows", "sum_rows", plan, (rows, before), (places.sums(node, end),), None, ""
+    )
+
+
+def _pixel(places: Places, node: Node) -> Step:
+    """The output of a call that reduces rows, from its sums."""
+    call = call_of(places.net.graph, node)
+    sums, out = places.sums(node, call.input(0).shape[1]), places.view(node.outputs[0])
+    last = Node(node.name, node.op, (f"sums of {node.name}",), node.outputs, node.attrs)
+    kernel = "pixel_of_sums"
+    return Step(last, kernel, kernel, pixel_of_sums_plan(call), (sums,), (out,), None, "")
 
 
 def _part(

@@ -6,12 +6,14 @@ above and below only where they leave the image.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tinsmith.codegen.calls import Choice, Kernels, Network, Streamed, state_updates
+from tinsmith.codegen.kernels.reducing import sum_bytes, sum_rows_plan
 from tinsmith.codegen.layout import Layout, place
 from tinsmith.codegen.program import KernelPlan
 from tinsmith.codegen.row_windows import part_of
@@ -71,6 +73,12 @@ def streamed(
     made = list(choices)
     plans = {}
     for k in chain.places():
+        if chain.sums(k):
+            call = call_of(net.graph, flow.nodes[k])
+            scratch = sum_bytes(call.input(0).shape)
+            made[k] = replace(made[k], plan=replace(made[k].plan, scratch_bytes=scratch))
+            plans[k] = _sums(call, chain)
+            continue
         calls = _calls(net, flow, chain, k)
         if calls is None:
             return None
@@ -90,6 +98,15 @@ def streamed(
         made[k] = replace(choice, plan=replace(choice.plan, scratch_bytes=scratch))
         plans[k] = stripes
     return made, Streamed(chain, plans)
+
+
+def _sums(call: OpCall, chain: Chain) -> tuple[KernelPlan | None, ...]:
+    """How each stripe adds its rows to the sums."""
+    made = chain.rows(chain.end - 1).tolist()
+    return tuple(
+        sum_rows_plan(call, end - begin, first=not begin) if end > begin else None
+        for begin, end in itertools.pairwise(made)
+    )
 
 
 def _calls(net: Network, flow: Flow, chain: Chain, place: int) -> list[OpCall | None] | None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tinsmith.codegen.row_windows import RowWindow, row_windows
+from tinsmith.codegen.row_windows import SAME_ROW, RowWindow, reduces_rows, row_windows
 from tinsmith.pipeline.graph import Graph, Node
 from tinsmith.pipeline.ops import call_of
 
@@ -27,14 +27,17 @@ class Flow:
     """Calls in order, as chains see them.
 
     reads: of each call, by input index, the buffer's name; constants are left out. windows: None
-    where a call can't go by rows. height, row_bytes: of every tensor of rank 4, by its own name.
-    readers: buffer -> places of the calls that read it. kept: buffers that outlive the run.
+    where a call can't go by rows. reduces: where it makes one pixel of all rows, so that a chain
+    may end with it; its rows are those of its input. height, row_bytes: of every tensor of rank 4,
+    by its own name. readers: buffer -> places of the calls that read it. kept: buffers that outlive
+    the run.
     """
 
     nodes: tuple[Node, ...]
     reads: tuple[Mapping[int, str], ...]
     writes: tuple[str, ...]
     windows: tuple[Mapping[int, RowWindow] | None, ...]
+    reduces: tuple[bool, ...]
     height: Mapping[str, int]
     row_bytes: Mapping[str, int]
     readers: Mapping[str, tuple[int, ...]]
@@ -45,7 +48,9 @@ def flow_of(
     graph: Graph, nodes: Sequence[Node], alias: Mapping[str, str], kept: Collection[str]
 ) -> Flow:
     """kept: buffers that live to the end of the run."""
-    reads, windows = [], []
+    reads: list[Mapping[int, str]] = []
+    windows: list[Mapping[int, RowWindow] | None] = []
+    reduces: list[bool] = []
     readers: dict[str, list[int]] = {}
     for place, node in enumerate(nodes):
         named = {
@@ -56,13 +61,17 @@ def flow_of(
         reads.append(named)
         for root in named.values():
             readers.setdefault(root, []).append(place)
-        windows.append(None if node.op == "assign" else row_windows(call_of(graph, node)))
+        call = None if node.op == "assign" else call_of(graph, node)
+        reduces.append(call is not None and reduces_rows(call))
+        whole = {0: SAME_ROW} if reduces[-1] else None
+        windows.append(whole if call is None or reduces[-1] else row_windows(call))
     images = [t for t in graph.tensors.values() if len(t.shape) == 4 and t.shape[1]]
     return Flow(
         tuple(nodes),
         tuple(reads),
         tuple(alias.get(n.outputs[0], n.outputs[0]) for n in nodes),
         tuple(windows),
+        tuple(reduces),
         {t.name: t.shape[1] for t in images},
         {t.name: t.nbytes // t.shape[1] for t in images},
         {root: tuple(places) for root, places in readers.items()},
@@ -86,8 +95,9 @@ class Line:
 class Chain:
     """Calls from place `first` to before `end`, in stripes.
 
-    made: of each call, how many rows there are after so many stripes, [stripes + 1].
-    lines: the tensors that are never whole.
+    made: of each call, how many rows there are after so many stripes, [stripes + 1]. reduces: its
+    last call makes one pixel of all rows, and has so many of them in its sums. lines: the tensors
+    that are never whole.
     """
 
     first: int
@@ -98,10 +108,15 @@ class Chain:
     windows: tuple[Mapping[int, RowWindow], ...]
     made: tuple[Rows, ...]
     lines: Mapping[str, Line]
+    reduces: bool = False
 
     @property
     def stripes(self) -> int:
         return len(self.made[-1]) - 1
+
+    def sums(self, place: int) -> bool:
+        """Whether a call only adds rows to its sums."""
+        return self.reduces and place == self.end - 1
 
     def places(self) -> range:
         return range(self.first, self.end)
@@ -115,27 +130,36 @@ class Chain:
         return self.made[place - self.first]
 
 
-def chain_of(flow: Flow, first: int, end: int, height: int, grain: int = 1) -> Chain | None:
+def chain_of(
+    flow: Flow, first: int, end: int, height: int, grain: int = 1, *, ramp: bool = False
+) -> Chain | None:
     """The chain, where these calls are one.
 
     height: output rows of the last call a stripe. grain: the other calls make rows in multiples of
-    it, for kernels that make several at once.
+    it, for kernels that make several at once. ramp: the rows that are needed ahead come stripe by
+    stripe as well, before the last call makes any: more stripes, and shorter line buffers.
     """
     if end - first < 2 or any(flow.windows[k] is None for k in range(first, end)):
         return None
-    total = flow.height[flow.nodes[end - 1].outputs[0]]
-    stripes = -(-total // height)
+    if any(flow.reduces[first : end - 1]):
+        return None
+    last = flow.nodes[end - 1]
+    total = flow.height[(last.inputs if flow.reduces[end - 1] else last.outputs)[0]]
+    ahead = _stripes_ahead(flow, first, end, height, grain) if ramp else 0
+    if ahead is None or ramp != bool(ahead):
+        return None
+    stripes = ahead - (-total // height)
     if stripes < 2:
         return None
-    made = {end - 1: np.minimum(np.arange(stripes + 1) * height, total)}
-    for k in range(end - 2, first - 1, -1):
-        needed = _needed(flow, k, end, made)
-        if needed is None:
-            return None
-        rows = flow.height[flow.nodes[k].outputs[0]]
-        needed = np.minimum(-(-needed // grain) * grain, rows)
-        needed[-1] = rows
-        made[k] = needed
+    wanted = _wanted(flow, first, end, (np.arange(stripes + 1) - ahead) * height, grain)
+    if wanted is None:
+        return None
+    made = {}
+    for k, rows in wanted.items():
+        node = flow.nodes[k]
+        most = total if k == end - 1 else flow.height[node.outputs[0]]
+        made[k] = np.clip(rows, 0, most)
+        made[k][0], made[k][-1] = 0, most
     lines = {}
     for k in range(first, end - 1):
         line = _line(flow, k, end, made)
@@ -144,27 +168,35 @@ def chain_of(flow: Flow, first: int, end: int, height: int, grain: int = 1) -> C
     windows = tuple(w for w in flow.windows[first:end] if w is not None)
     ordered = tuple(made[k] for k in range(first, end))
     nodes = flow.nodes[first:end]
-    return Chain(first, end, height, grain, nodes, windows, ordered, lines)
+    return Chain(first, end, height, grain, nodes, windows, ordered, lines, flow.reduces[end - 1])
 
 
-def _needed(flow: Flow, k: int, end: int, made: Mapping[int, Rows]) -> Rows | None:
-    """The rows of call k's output that the chain needs by the end of each stripe."""
-    found: Rows | None = None
-    root, own = flow.writes[k], flow.nodes[k].outputs[0]
-    height = flow.height[own]
-    for c in flow.readers.get(root, ()):
-        if c >= end:
-            continue
-        for i, name in flow.reads[c].items():
-            if name != root:
-                continue
-            window = (flow.windows[c] or {}).get(i)
-            if window is None or flow.nodes[c].inputs[i] != own:
-                return None
-            rows = (made[c] - 1) * window.stride - window.pad + window.span
-            need = np.where(made[c] > 0, np.clip(rows, 0, height), 0)
-            found = need if found is None else np.maximum(found, need)
-    return found
+def _stripes_ahead(flow: Flow, first: int, end: int, height: int, grain: int) -> int | None:
+    """How many stripes it takes to make what is needed ahead of the last call's first row."""
+    wanted = _wanted(flow, first, end, np.array([0, height]), grain)
+    if wanted is None:
+        return None
+    return max(-(-int(w[0]) // max(int(w[1] - w[0]), 1)) for w in wanted.values())
+
+
+def _wanted(flow: Flow, first: int, end: int, last: Rows, grain: int) -> dict[int, Rows] | None:
+    """By call, the output rows that are to be made when so many are of the last call; they go below
+    0 and beyond the image. None where a call's output is no use to the others, or needed whole."""
+    wanted = {end - 1: last}
+    for k in range(end - 2, first - 1, -1):
+        root, own = flow.writes[k], flow.nodes[k].outputs[0]
+        found: Rows | None = None
+        for c in (c for c in flow.readers.get(root, ()) if c < end):
+            for i in (i for i, name in flow.reads[c].items() if name == root):
+                window = (flow.windows[c] or {}).get(i)
+                if window is None or flow.nodes[c].inputs[i] != own:
+                    return None
+                rows = (wanted[c] - 1) * window.stride - window.pad + window.span
+                found = rows if found is None else np.maximum(found, rows)
+        if found is None:
+            return None
+        wanted[k] = -(-found // grain) * grain
+    return wanted
 
 
 def _line(flow: Flow, k: int, end: int, made: Mapping[int, Rows]) -> Line | None:
@@ -180,10 +212,11 @@ def _line(flow: Flow, k: int, end: int, made: Mapping[int, Rows]) -> Line | None
             if name == root:
                 first = made[c][:-1] * windows[i].stride - windows[i].pad
                 low = np.minimum(low, np.maximum(first, 0))
+    retained = bool(np.any(low[1:] < made[k][1:-1]))
     # A buffer whose tensor gets no rows in a stripe stays as it is.
     low = np.maximum.accumulate(np.where(made[k][1:] > made[k][:-1], low, 0))
     capacity = int((made[k][1:] - low).max())
-    return Line(low, capacity, bool(np.any(low[1:] < made[k][1:-1])))
+    return Line(low, capacity, retained)
 
 
 def first_read_later(flow: Flow, chain: Chain, reader: int, index: int, from_next: bool) -> Rows:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tinsmith.codegen.kernels.packing import c_comment, shape_text
-from tinsmith.codegen.program import MOVE, Program, Step
+from tinsmith.codegen.program import MOVE, SUM, Program, Step
 from tinsmith.pipeline.graph import Graph, Node
 
 
@@ -37,6 +37,16 @@ def _attributes(node: Node) -> list[tuple[str, str]]:
 
 def part_summary(graph: Graph, step: Step, rounds: int) -> str:
     """The same of a step that makes or moves some rows, and which: in `rounds` rounds of a loop."""
+    if step.node.op == SUM:
+        tensor, rows_read = graph.tensors[step.node.inputs[0]], step.ins[0]
+        assert rows_read is not None
+        first, count = rows_read.start * tensor.shape[1] // tensor.nbytes, rows_read.shape[1]
+        text = (
+            f"{step.node.name}: rows {first} to {first + rounds * count - 1} of {tensor.shape[1]}"
+        )
+        return c_comment(text + (f", {count} a round" if rounds > 1 else ""))
+    if not step.node.inputs or step.node.inputs[0] not in graph.tensors:
+        return c_comment(f"{step.node.name}: {step.node.op} of its sums")
     view, tensor = step.outs[0], graph.tensors[step.node.outputs[0]]
     row, count = tensor.nbytes // tensor.shape[1], view.shape[1]
     first = view.start // row

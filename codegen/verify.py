@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from tinsmith.codegen.program import (
     IN_PLACE_STATES,
-    MOVE,
+    SUM,
     BufferView,
     Program,
     Step,
     aliases,
 )
 from tinsmith.codegen.row_windows import row_windows
-from tinsmith.pipeline.graph import Graph
+from tinsmith.pipeline.graph import Graph, Node
 from tinsmith.pipeline.ops import call_of
 
 Owners = Mapping[str, NDArray[np.int64]]
@@ -71,9 +71,14 @@ def verify(program: Program) -> Program:
         memory.claim(name, view)
     for var, state in zip(program.graph.state, program.state, strict=True):
         memory.claim(var.tensor, state.view)
+    reduced = {n.name: n for n in program.graph.nodes}
     for _, step in program.run():
         _verify_step(step, memory)
-        if step.node.op != MOVE and program.is_part(step):
+        if step.node.op == SUM:
+            _verify_sum(program.graph, step)
+        elif step.node.name in reduced and step.node.inputs[0] not in program.graph.tensors:
+            _verify_pixel(program.graph, reduced[step.node.name], step)
+        elif step.is_layer and program.is_part(step):
             _verify_rows(program.graph, step)
     for name, view in program.outputs:
         if program.graph.tensors[name].data is None:
@@ -135,6 +140,27 @@ def _verify_rows(graph: Graph, step: Step) -> None:
         assert facts.get("out_h", end - begin) == end - begin, where
         pad = max(window.pad - begin * window.stride, 0)
         assert facts.get("pad_top", pad) == pad, where
+
+
+def _verify_sum(graph: Graph, step: Step) -> None:
+    """Rows are added to the sums of all that come before them: a sum's `start` tells of how many
+    rows it is."""
+    rows, before, after = step.ins[0], step.ins[1], step.outs[0]
+    tensor = graph.tensors[step.node.inputs[0]]
+    assert rows is not None
+    begin, end = _rows_of(rows, tensor.nbytes // tensor.shape[1])
+    where = step.node.name
+    assert (begin == 0) == (before is None) == bool(step.plan.shape["first"]), where
+    assert before is None or before.start == begin * before.nbytes, where
+    assert after.start == end * after.nbytes, where
+    assert step.plan.shape["pixels"] == (end - begin) * tensor.shape[2], where
+
+
+def _verify_pixel(graph: Graph, node: Node, step: Step) -> None:
+    """The sums are those of all rows."""
+    (sums,) = step.ins
+    assert sums is not None
+    assert sums.start == graph.tensors[node.inputs[0]].shape[1] * sums.nbytes, node.name
 
 
 def _rows_of(view: BufferView, row_bytes: int) -> tuple[int, int]:

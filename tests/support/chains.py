@@ -23,6 +23,7 @@ from tinsmith.pipeline.ops.add import AddAttrs
 from tinsmith.pipeline.ops.concatenation import ConcatenationAttrs
 from tinsmith.pipeline.ops.conv2d import Conv2dAttrs
 from tinsmith.pipeline.ops.depthwise_conv2d import DepthwiseConv2dAttrs
+from tinsmith.pipeline.ops.mean import ReduceAttrs
 from tinsmith.pipeline.ops.pool2d import Pool2dAttrs
 
 Rng = np.random.Generator
@@ -40,6 +41,12 @@ def chain_network(seed: int, dtype: DType = DType.INT8) -> Graph:
     for _ in range(int(rng.integers(3, 7))):
         kind = rng.choice(("conv", "conv", "depthwise", "depthwise", "pool", "branch", "relu"))
         x = _grown(net, x, str(kind), rng)
+    end = str(rng.choice(("image", "mean", "average_pool2d")))
+    if end == "mean":
+        x = net.node("mean", [x], ReduceAttrs((1, 2), keep_dims=bool(rng.random() < 0.5)))
+    elif end == "average_pool2d":
+        size = (net.shape(x)[1], net.shape(x)[2])
+        x = net.node(end, [x], Pool2dAttrs(size, (1, 1), activation=_activation(rng)))
     return net.graph([x])
 
 
@@ -165,7 +172,9 @@ def _any_chain(flow: Flow, first: int, rng: Rng) -> Chain | None:
     for end in sorted({int(e) for e in rng.integers(first + 2, first + 9, 3)}, reverse=True):
         if end <= len(flow.nodes):
             height, grain = int(rng.choice((1, 1, 2, 3, 5))), int(rng.choice((1, 1, 2)))
-            chain = chain_of(flow, first, end, height, grain)
-            if chain is not None:
-                return chain
+            ramps = (True, False) if rng.random() < 0.5 else (False,)
+            for ramp in ramps:
+                chain = chain_of(flow, first, end, height, grain, ramp=ramp)
+                if chain is not None:
+                    return chain
     return None

@@ -11,7 +11,7 @@ from support.chains import any_chain_networks, encoder, in_stripes
 from support.nets import Net
 from tinsmith.codegen.emit import emit
 from tinsmith.codegen.lower import LowerOptions, lower
-from tinsmith.codegen.program import MOVE, Loop, Program, Step
+from tinsmith.codegen.program import MOVE, SUM, Loop, Program, Step
 from tinsmith.codegen.row_windows import part_of, row_windows
 from tinsmith.codegen.summaries import streaming_summary
 from tinsmith.codegen.verify import verify
@@ -20,6 +20,8 @@ from tinsmith.pipeline.code_options import CodeOptions
 from tinsmith.pipeline.graph import DType, Graph
 from tinsmith.pipeline.ops import call_of
 from tinsmith.pipeline.ops.conv2d import Conv2dAttrs
+from tinsmith.pipeline.ops.mean import ReduceAttrs
+from tinsmith.pipeline.ops.pool2d import Pool2dAttrs
 from tinsmith.targets.target import target_named
 
 M4 = ("dsp", "c")
@@ -168,3 +170,30 @@ def test_a_preflight_tells_of_stripes_and_their_cost() -> None:
     assert all(name in text for name in program.streamed)
     assert f"{program.arena_bytes:,} bytes instead of {program.whole_arena_bytes:,}" in text
     assert not analyze(graph, target).streaming
+
+
+def pooled(op: str) -> Graph:
+    """Two convolutions as wide as high, and one pixel of all that in the end."""
+    net = Net("net", np.random.default_rng(0))
+    x = net.input((1, 20, 8, 2))
+    for channels in (12, 16):
+        w = net.weights((channels, 3, 3, net.shape(x)[3]), x, axis=0)
+        x = net.node("conv2d", [x, w, net.bias(w, x, channels)], Conv2dAttrs(pads=(1, 1, 1, 1)))
+    attrs = ReduceAttrs((1, 2)) if op == "mean" else Pool2dAttrs((20, 8), (1, 1))
+    return net.graph([net.node(op, [x], attrs)])
+
+
+@pytest.mark.parametrize("op", ["mean", "average_pool2d"])
+def test_a_pixel_of_a_whole_image_is_made_of_sums_of_rows(op: str) -> None:
+    whole, program = lower(pooled(op), "net", M4), lower(pooled(op), "net", M4, LowerOptions("ram"))
+    assert program.arena_bytes < whole.arena_bytes // 2
+    assert len(program.streamed) == 2
+    assert [s.node.name for s in program.layers] == [s.node.name for s in whole.layers]
+    assert program.kernels[program.layers[-1].node.name] == "pixel_of_sums"
+
+
+def test_the_proof_finds_rows_that_are_not_in_the_sums() -> None:
+    program = lower(pooled("mean"), "net", M4, LowerOptions("ram"))
+    place = max(i for i, s in enumerate(program.steps) if s.node.op == SUM)
+    with pytest.raises(AssertionError):
+        verify(without(program, place))
