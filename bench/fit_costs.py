@@ -39,6 +39,10 @@ _PAIRS = (
     "call", "pixels", "packed", "odd packed", *_GATHER, "odd gathered", "pairs", "pairs rest",
     "pairs quads", "pairs quads taps",
 )  # fmt: skip
+_EIGHTS = (
+    "call", "pixels", *_GATHER, "odd gathered", "pixels octads", "pixels octads taps",
+    "pixels octads groups",
+)  # fmt: skip
 _LINE = (
     "call", "rows", "channels", "channels rows", "channels rows columns", "moved channels rows",
     "moved channels rows columns", "outputs",
@@ -61,6 +65,8 @@ INSTRUCTIONS: Mapping[str, tuple[str, ...]] = {
     "conv2d_winograd": (
         "call", "tiles", "tiles inputs", "tiles quads", "tiles products", "border bytes",
     ),
+    "conv2d_eights_m3": _EIGHTS,
+    "conv2d_eights_m0": _EIGHTS,
     "conv2d_pairs": (
         "call", "pixels", "packed", *_GATHER, "fours", "fours rest", "fours twos",
         "fours twos taps", "fours twos groups",
@@ -87,7 +93,10 @@ INSTRUCTIONS: Mapping[str, tuple[str, ...]] = {
     "fully_connected_fours_m0": _FOURS,
 }  # fmt: skip
 CODE = ("call", "padded", "windows", "odd", "rest")
-CONSTANTS = ("call", "channels", "twos", "quads", "weights", "twos taps", "quads taps", "taps")
+CONSTANTS = (
+    "call", "channels", "twos", "quads", "octads", "weights", "twos taps", "quads taps",
+    "octads taps", "taps",
+)  # fmt: skip
 
 
 def fit(

@@ -179,6 +179,11 @@ QUANTITIES: Mapping[str, Callable[[Dims], float]] = {
     "odd rest outputs": lambda d: (
         d.pixels * d.channels * (d.channels % 4 != 0) * (d.taps % 4 != 0)
     ),
+    "octads": lambda d: _up(d.channels, 8),
+    "octads taps": lambda d: 8 * _up(d.channels, 8) * d.taps,
+    "pixels octads": lambda d: d.pixels * _up(d.channels, 8),
+    "pixels octads taps": lambda d: d.pixels * _up(d.channels, 8) * d.taps,
+    "pixels octads groups": lambda d: d.pixels * _up(d.channels, 8) * d.groups,
     "channels rows": lambda d: d.channels * d.rows,
     "channels rows columns": lambda d: d.channels * d.rows * d.columns,
     "moved channels rows": lambda d: d.moves * d.channels * d.rows,

@@ -60,6 +60,11 @@ TABLE: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]] = {
             "code_bytes": {"call": 548.2, "padded": 166.7, "windows": 483.6},
             "constant_bytes": {"channels": 9, "weights": 1},
         },
+        "conv2d_eights_m3": {
+            "instructions": {"pixels": 20, "gathered": 0.6, "border taps": 7, "odd gathered": 0.5, "pixels octads": 55, "pixels octads taps": 8, "pixels octads groups": 14},
+            "code_bytes": {"call": 500, "padded": 250, "windows": 250, "rest": 100},
+            "constant_bytes": {"octads": 128, "octads taps": 2.5},
+        },
         "conv2d_pairs": {
             "instructions": {"pixels": 23.65, "packed": 3.96, "sought pixels": 12.52, "window rows": 5.141, "gathered": 0.02494, "border taps": 1.985, "border bytes": 1.787, "fours twos": 32.86, "fours twos taps": 5.9, "fours twos groups": 26.9},
             "code_bytes": {"call": 817.3, "padded": 954.5, "windows": 661.3, "rest": 0.6857},
@@ -91,6 +96,11 @@ TABLE: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]] = {
             "instructions": {"outputs": 74.24, "macs": 6.313, "odd macs": 0.4091, "window rows": 7.303, "gathered": 0.04925, "border taps": 7.511, "odd gathered": 1.781},
             "code_bytes": {"call": 592, "windows": 794},
             "constant_bytes": {"channels": 9, "weights": 1},
+        },
+        "conv2d_eights_m0": {
+            "instructions": {"pixels": 40, "gathered": 1, "border taps": 10, "odd gathered": 2, "pixels octads": 190, "pixels octads taps": 11, "pixels octads groups": 25},
+            "code_bytes": {"call": 650, "padded": 250, "windows": 250, "rest": 100},
+            "constant_bytes": {"octads": 160, "octads taps": 2.5},
         },
         "conv2d_octets": {
             "instructions": {"pixels": 21.1, "packed": 5.291, "sought pixels": 32.95, "gathered": 1.221, "border taps": 2.362, "border bytes": 2.975, "eights channels": 241.1, "eights channels taps": 15.12, "eights channels groups": 7.705},

@@ -60,9 +60,8 @@ HELPERS = (
     "widen",
     "fill_pairs",
     "copy_bytes",
+    "copy_each",
     "fill_bytes",
-    "pack_pixel",
-    "pack_border",
     "clamp_multiply",
     "mirrored_multiply",
     "half_sums",
@@ -277,11 +276,10 @@ def _render(name: str, steps: Sequence[Step], env: jinja2.Environment) -> tuple[
     declared = [f"{p.ctype} *{p.name}" for p in plan.pointers]
     declared += [f"int32_t {f}" for f in parameters]
     params = _wrap(declared, len(f"static void {name}("))
-    text = text.replace(_PARAMS, params)
-    if len({s.node.name for s in steps}) < len(steps):
-        # Called for every stripe of a layer: inlined, it would be there as often.
-        text = text.replace("static void ", "static __attribute__((noinline)) void ", 1)
-    return text, parameters
+    # Inlined, the frames of all kernels would lie on the stack at once, and one that is called for
+    # every stripe of a layer would be there as often.
+    text = text.replace("static void ", "static __attribute__((noinline)) void ", 1)
+    return text.replace(_PARAMS, params), parameters
 
 
 def tidy(text: str) -> str:
@@ -356,13 +354,18 @@ def _called(body: str, texts: Mapping[str, str]) -> list[str]:
 
 
 def _tiles(kernels: str, env: jinja2.Environment) -> list[str]:
-    """The whole-loop functions that the kernels call, after what they all need."""
-    used = [t for t in TILES if re.search(rf"\b{t.name}\(", kernels)]
-    if not used:
+    """The whole-loop functions that the kernels call, and those that these call, after what they
+    all need."""
+    texts: list[str] = []
+    for t in reversed(TILES):  # who is called stands before his callers
+        if re.search(rf"\b{t.name}\(", kernels):
+            text = env.get_template(t.template).render(name=t.name, **t.fields).strip("\n")
+            texts.insert(0, tidy(text))
+            kernels += text
+    if not texts:
         return []
     module: Any = env.get_template("tiles/assembly.j2").module
-    texts = [env.get_template(t.template).render(name=t.name, **t.fields).strip("\n") for t in used]
-    return [str(module.prelude()).strip("\n"), *(tidy(t) for t in texts)]
+    return [str(module.prelude()).strip("\n"), *texts]
 
 
 def _common_type(views: Sequence[BufferView]) -> str:

@@ -225,80 +225,61 @@ def weighted_sum(
 class ClampedMultiply:
     """Requantization by two 32-bit products, for cores without a long multiply.
 
-    u = clamp(acc + offset, 0, reach);
-    y = (((u * low + c_low) >> half) + u * high + c_high) >> right, of which the low 8 bits count.
-    Clamping first keeps all of it in 32 bits: low and high are the halves of a multiplier of 2 *
-    half bits.
+    u = acc + offset; where it is negative y is `least`, and above `reach` it is `most`. Else
+    y = (((u * low) >> half) + u * high + c) >> right, of which the low 8 bits count. All stays in
+    32 bits: low and high are the halves of a multiplier of 2 * half bits.
     """
 
     offset: Int64
     reach: Int64
+    least: Int64
+    most: Int64
     low: Int64
     high: Int64
-    c_low: Int64
-    c_high: Int64
+    c: Int64
     right: Int64
     half: int
 
 
-def _clamped(columns: Int64, half: int) -> ClampedMultiply:
-    """columns: [7, channels], in the order of the fields."""
-    offset, reach, low, high, c_low, c_high, right = columns
-    return ClampedMultiply(offset, reach, low, high, c_low, c_high, right, half)
+def _clamped(rows: list[tuple[int, ...]], half: int) -> ClampedMultiply:
+    """rows: of each channel, in the order of the fields."""
+    columns = np.array(rows, np.int64).reshape(-1, 8).T
+    offset, reach, least, most, low, high, c, right = columns
+    return ClampedMultiply(offset, reach, least, most, low, high, c, right, half)
 
 
 def clamped_multiply(channels: Channels) -> ClampedMultiply | None:
     """Constants of every channel with one `half`, or None. Equal by construction at every step."""
     v = np.arange(channels.act_min, channels.act_max + 1, dtype=np.int64)
     first = first_reaching(channels, v)
-    lowest = channels.outputs(channels.low[:, None])[:, 0]
+    ends = channels.outputs(np.stack([channels.low, channels.high], axis=1))
+    steps = [
+        f[least - channels.act_min + 1 : most - channels.act_min + 1]
+        for f, (least, most) in zip(first, ends.tolist(), strict=True)
+    ]
     for half in range(16, 10, -1):
-        rows = []
+        rows: list[tuple[int, ...]] = []
         for i in range(len(channels.m)):
-            found = _clamped_channel(
-                first[i],
-                int(lowest[i]),
-                int(channels.high[i]),
-                int(channels.low[i]),
-                channels.act_min,
-                int(channels.m[i]),
-                int(channels.shift[i]),
-                half,
-            )
+            least, most = (int(y) for y in ends[i])
+            base = int(steps[i][0]) - 1 if most > least else int(channels.low[i])
+            u, v = steps[i] - base, np.arange(1, most - least + 1, dtype=np.int64)
+            found = _short_factor(u, v, int(channels.m[i]), int(channels.shift[i]), half)
             if found is None:
                 break
-            rows.append(found)
+            reach, factor, c, right = found
+            c = (c + ((least & 0xFF) << right)) & 0xFFFFFFFF
+            low, high = factor & ((1 << half) - 1), factor >> half
+            rows.append((-base, reach, least, most, low, high, c, right))
         else:
-            return _clamped(np.array(rows, np.int64).reshape(-1, 7).T, half)
+            return _clamped(rows, half)
     return None
-
-
-def _clamped_channel(
-    first: Int64, lowest: int, high: int, low: int, act_min: int, m: int, shift: int, half: int
-) -> tuple[int, ...] | None:
-    """offset, reach, low, high, c_low, c_high, right of a channel.
-
-    first[i]: the least accumulator whose output is at least act_min + i. lowest: the output at
-    `low`.
-    """
-    steps = first[lowest - act_min + 1 :]
-    steps = steps[steps <= high]
-    base = int(steps[0]) - 1 if len(steps) else low
-    v = np.arange(1, len(steps) + 1, dtype=np.int64)
-    found = _short_factor(steps - base, v, m, shift, half)
-    if found is None:
-        return None
-    reach, factor, c, right = found
-    mask = (1 << half) - 1
-    c_high = ((c >> half) + ((lowest & 0xFF) << right)) & 0xFFFFFFFF
-    return -base, reach, factor & mask, factor >> half, c & mask, c_high, right
 
 
 def _short_factor(
     u: Int64, v: Int64, m: int, shift: int, half: int
 ) -> tuple[int, int, int, int] | None:
-    """(reach, factor, c, right) so that (u' * factor + c) >> (right + half) reaches v[i] exactly at
-    u' = u[i].
+    """(reach, factor, c, right) so that ((u' * factor >> half) + c) >> right reaches v[i] exactly
+    at u' = u[i].
 
     u: steps >= 1, their greatest is the reach; all stays in 32 bits as ClampedMultiply computes it.
     """
@@ -318,18 +299,18 @@ def _short_factor(
             most = int(((v << q) - (u - 1) * factor).min(initial=1 << q)) - 1
             # At the reach, the output must not go on.
             most = min(most, (1 << q) - 1, (top << q) - 1 - reach * factor)
-            if least <= most:
-                return reach, factor, (least + most) // 2, q - half
+            # In whole units of what the lower half is shifted by.
+            c = max((least + most) >> (half + 1), -(-least >> half))
+            if c << half <= most:
+                return reach, factor, c, q - half
     return None
 
 
 def mirrored_multiply(channels: Channels) -> ClampedMultiply | None:
-    """The same for the magnitude: u = min(|acc + offset|, reach), y = zero point +- the result,
-    saturated.
+    """The same for the magnitude: u = min(|acc|, reach), y = zero point +- the result, saturated.
 
     TFLite rounds away from zero on both sides, which one line over the whole range can't do. offset
-    is 0:
-    the accumulator's own sign counts. Only for the whole range of int8.
+    is 0: the accumulator's own sign counts. Only for the whole range of int8.
     """
     if (channels.act_min, channels.act_max) != (INT8_LOW, INT8_HIGH):
         return None
@@ -339,7 +320,7 @@ def mirrored_multiply(channels: Channels) -> ClampedMultiply | None:
     above = first_reaching(channels, zero + up)
     below = 1 - first_reaching(channels, zero - down + 1)  # the least magnitude that gives zero - v
     for half in range(16, 10, -1):
-        rows = []
+        rows: list[tuple[int, ...]] = []
         for i in range(len(channels.m)):
             there = above[i] <= channels.high[i]
             gone = below[i] <= -channels.low[i]
@@ -351,10 +332,10 @@ def mirrored_multiply(channels: Channels) -> ClampedMultiply | None:
             if found is None:
                 break
             reach, factor, c, right = found
-            mask = (1 << half) - 1
-            rows.append((0, reach, factor & mask, factor >> half, c & mask, c >> half, right))
+            low, high = factor & ((1 << half) - 1), factor >> half
+            rows.append((0, reach, INT8_LOW, INT8_HIGH, low, high, c, right))
         else:
-            return _clamped(np.array(rows, np.int64).reshape(-1, 7).T, half)
+            return _clamped(rows, half)
     return None
 
 

@@ -119,42 +119,6 @@ def shared_layer(own: Layer, call: OpCall, r: Requant) -> Layer:
     return replace(own, constants=constants, quick=bool(quick.found.all()), shared=True)
 
 
-@dataclass(frozen=True, eq=False)
-class Steps:
-    """The words [channels, 6 or 7] that clamp_multiply or mirrored_multiply reads, bias
-    included."""
-
-    words: NDArray[np.uint32]
-    half: int
-    mirrored: bool
-
-    @property
-    def kind(self) -> str:
-        return "mirrored" if self.mirrored else "steps"
-
-
-def steps_of(weights: Weights, call: OpCall, r: Requant) -> Steps | None:
-    """Requantization without long multiplies, where it is proven."""
-    bias = mac_constants(weights, bias_of(call), r).bias.astype(np.int64)
-    channels = channels_of(weights, bias, r)
-    found, mirrored = proofs.clamped_multiply(channels), False
-    if found is None:
-        found, mirrored = proofs.mirrored_multiply(channels), True
-    if found is None:
-        return None
-    columns = [
-        found.offset + bias,
-        found.reach,
-        found.low | found.high << 16,
-        found.c_low,
-        found.c_high,
-        found.right,
-    ]
-    if mirrored:
-        columns.append(np.full(len(bias), r.output_zero_point, np.int64))
-    return Steps(np.stack([as_words(c) for c in columns], axis=1), found.half, mirrored)
-
-
 def as_words(values: NDArray[np.int64]) -> NDArray[np.uint32]:
     return (values & 0xFFFFFFFF).astype(np.uint32)
 

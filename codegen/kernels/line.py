@@ -8,11 +8,12 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tinsmith.codegen.kernels.dsp import HIGH_BYTE_BOUND, as_words, is_provable, layer, steps_of
+from tinsmith.codegen.kernels.dsp import HIGH_BYTE_BOUND, as_words, is_provable, layer
 from tinsmith.codegen.kernels.dsp_window import by_channel, window_overlap_rows
 from tinsmith.codegen.kernels.kernel import is_int8
 from tinsmith.codegen.kernels.mac import MAC_POINTERS, WEIGHTS_POINTER, window_fields
 from tinsmith.codegen.kernels.packing import c_comment, c_identifier
+from tinsmith.codegen.kernels.short import steps_of
 from tinsmith.codegen.kernels.tiles import row_name, sums_name
 from tinsmith.codegen.program import Constant, KernelPlan, Pointer
 from tinsmith.pipeline import requant_proofs as proofs
@@ -60,8 +61,8 @@ def finish(
     bounds = {"y_min": requant.act_min, "y_max": requant.act_max}
     found = steps_of(weights, call, requant) if short else None
     if found is not None:
-        fixed = {"by": found.kind, "half": found.half, "words": found.words.shape[1]}
-        return fixed, bounds, found.words
+        words = np.concatenate([as_words(found.start[:, None]), found.words], axis=1)
+        return {"by": found.kind, "half": found.half, "words": words.shape[1]}, bounds, words
     own = layer(weights, call, requant)
     words = np.concatenate([own.constants, as_words(own.bias[:, None])], axis=1)
     return {"by": "quick" if own.quick else "exact", "half": 0, "words": 4}, bounds, words

@@ -2,56 +2,37 @@
 
 x0 + (x1 << 16) times a weight is both products at once, and sums of them stay exact in both halves
 as long as the magnitudes of the weights add up to 255 at most. The taps are dealt into groups of
-one length for which that holds in every channel; `place` is where a tap goes.
+one length for which that holds in every channel; `place` is where a tap goes; see dealing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
+from tinsmith.codegen.kernels.dealing import deal
 from tinsmith.codegen.kernels.dsp import (
     STREAM_POINTER,
     Layer,
     as_words,
     conv2d_when,
     layer,
-    steps_of,
     stream_constant,
 )
+from tinsmith.codegen.kernels.kernel import is_int8
 from tinsmith.codegen.kernels.mac import MAC_POINTERS, window_fields, window_overlap
 from tinsmith.codegen.kernels.packing import c_comment, c_identifier
-from tinsmith.codegen.kernels.tiles import LONGEST_GROUP, octets_name, pairs_name
+from tinsmith.codegen.kernels.short import steps_of
+from tinsmith.codegen.kernels.tiles import octets_name, pack_name, pairs_name
 from tinsmith.codegen.program import Constant, KernelPlan, Overlap, Pointer
-from tinsmith.pipeline.ops import OpCall, conv2d, fully_connected
+from tinsmith.pipeline.ops import OpCall, conv2d
 
-GROUP_SUM = 255  # 128 * 255 < 2^15
 PIXELS = 4
-MOST_WAITING_GROUPS = 16  # of 16 bytes each
+MOST_WAITING_GROUPS = 8  # of 16 bytes each, on the stack
+BLOCK_COST = 33  # instructions
+MOST_TAPS = 0xFFFF // 16 - 64  # places are 16 bits, taps are filled up to whole blocks
 PLACE_POINTER = Pointer("const uint16_t", "place", ("const", 1))
 COLUMN_POINTER = Pointer("uint32_t", "column", ("scratch", 0))
-
-
-def deal(weights: NDArray[np.int8], cost: Callable[[int], float]) -> tuple[int, NDArray[np.int64]]:
-    """(group length, place of each tap) so that no channel's group sums exceed GROUP_SUM.
-
-    weights: [channels, taps]. cost: of a group length; the cheapest that can be dealt is taken.
-    Heavy taps go first, each to the group that stays lightest by it.
-    """
-    a = np.abs(weights.astype(np.int64))
-    taps = a.shape[1]
-    order = np.argsort(-(a.max(axis=0) * 1000 + a.mean(axis=0)), kind="stable")
-    fewest = max(-(-int(a.sum(axis=1).max(initial=0)) // GROUP_SUM), 1)
-    # Weights that are not -128 go in twos wherever they lie.
-    always = 2 if taps > 1 and int(a.max(initial=0)) <= 127 else 1
-    longest = min(max(taps // fewest, always), LONGEST_GROUP, taps)
-    for group in sorted(range(always, longest + 1), key=cost):
-        place = np.arange(taps, dtype=np.int64) if group == always else _dealt(a, order, group)
-        if place is not None:
-            return group, place
-    raise AssertionError("groups of the shortest length can always be dealt")
 
 
 def pairs_cost(group: int, taps: int) -> float:
@@ -65,37 +46,22 @@ def octets_shape(group: int, taps: int) -> tuple[int, int]:
     It reads whole words of weights, and a block's groups wait on the stack.
     """
     unit = group * (4 if group % 2 else 2 if group % 4 else 1)
-    units = -(-taps // unit)
-    blocks = -(-units * unit // group // MOST_WAITING_GROUPS)
-    block = -(-units // blocks) * unit
-    return block * blocks, block
+    most = max(MOST_WAITING_GROUPS * group // unit, 1)
+    blocks, length = blocks_of(-(-taps // unit), most, unit * (10.75 + 17 / group))
+    return blocks * length * unit, length * unit
+
+
+def blocks_of(units: int, most: int, unit_cost: float) -> tuple[int, int]:
+    """(blocks, units of each) that hold so many and cost the least, `most` to a block."""
+    lengths = range(1, min(most, units) + 1)
+    length = min(lengths, key=lambda n: -(-units // n) * (n * unit_cost + BLOCK_COST))
+    return -(-units // length), length
 
 
 def octets_cost(group: int, taps: int) -> float:
     """Instructions of an octets tile for a channel: 10.75 a tap, 17 a group, 33 a block."""
     padded, block = octets_shape(group, taps)
-    return padded * (10.75 + 17 / group) + 33 * (padded // block)
-
-
-def _dealt(
-    a: NDArray[np.int64], order: Sequence[int] | NDArray[np.int64], group: int
-) -> NDArray[np.int64] | None:
-    taps = a.shape[1]
-    groups = -(-taps // group)
-    load = np.zeros((a.shape[0], groups))
-    count = np.zeros(groups, np.int64)
-    place = np.zeros(taps, np.int64)
-    for tap in order:
-        grown = load + a[:, tap : tap + 1]
-        cost = ((grown / GROUP_SUM) ** 8).sum(axis=0)
-        cost[(count >= group) | (grown.max(axis=0) > GROUP_SUM)] = np.inf
-        best = int(np.argmin(cost))
-        if not np.isfinite(cost[best]):
-            return None
-        place[tap] = best * group + count[best]
-        load[:, best] = grown[:, best]
-        count[best] += 1
-    return place
+    return padded * (10.75 + 17 / group) + BLOCK_COST * (padded // block)
 
 
 def two_stream(own: Layer, group: int, place: NDArray[np.int64]) -> NDArray[np.uint32]:
@@ -123,12 +89,11 @@ def two_stream(own: Layer, group: int, place: NDArray[np.int64]) -> NDArray[np.u
     return stream
 
 
-def in_units(single: Overlap, pixels: int) -> Overlap:
-    """The trace of a kernel that makes so many pixels a unit."""
-    low, high = single.read_low[::pixels], single.write_high[pixels - 1 :: pixels]
-    if len(high) < len(low):
-        high = np.append(high, single.write_high[-1])
-    return Overlap(low, high, single.reads_first)
+def in_units(single: Overlap, pixels: int, of: int) -> Overlap:
+    """The trace of a kernel that makes so many pixels a unit, beginning anew after `of` pixels."""
+    low, high = single.read_low.reshape(-1, of), single.write_high.reshape(-1, of)
+    ends = np.minimum(np.arange(pixels - 1, of + pixels - 1, pixels), of - 1)
+    return Overlap(low[:, ::pixels].reshape(-1), high[:, ends].reshape(-1), single.reads_first)
 
 
 def pairs_parts(
@@ -151,7 +116,7 @@ def pairs_parts(
     }
     name, label = f"{c_identifier(call.name)}_place", c_comment(call.name)
     table = Constant(
-        name, "uint16_t", (2 * place).astype(np.uint16), f"{label}: places of the taps"
+        name, "uint16_t", (8 * place).astype(np.uint16), f"{label}: places of the taps, in bytes"
     )
     stream = stream_constant(
         call, words, "starts, weights and requantization of two channels at a time"
@@ -170,12 +135,13 @@ def octets_parts(
     padded, block = octets_shape(group, taps)
     w = np.zeros((channels, padded), np.int8)
     w[:, place] = weights
-    words = np.concatenate([w.view("<u4"), steps.words], axis=1).reshape(-1)
+    start = as_words(steps.start[:, None])
+    words = np.concatenate([start, w.view("<u4"), steps.words], axis=1).reshape(-1)
     name, label = f"{c_identifier(call.name)}_place", c_comment(call.name)
     table = Constant(
-        name, "uint16_t", (4 * place).astype(np.uint16), f"{label}: places of the taps"
+        name, "uint16_t", (16 * place).astype(np.uint16), f"{label}: places of the taps, in bytes"
     )
-    stream = stream_constant(call, words, "weights and requantization, channel by channel")
+    stream = stream_constant(call, words, "start, weights and requantization, channel by channel")
     shape = {"taps": padded, "block": block}
     return (
         {"tile": octets_name(group, steps.half, steps.mirrored)},
@@ -185,11 +151,20 @@ def octets_parts(
     )
 
 
-def octets_when(call: OpCall) -> bool:
-    if not conv2d_when(call):
+def pairs_when(call: OpCall) -> bool:
+    return conv2d_when(call) and call.input(1).value()[0].size <= MOST_TAPS
+
+
+def short_when(call: OpCall) -> bool:
+    """Whether a convolution over all channels is requantized by short products."""
+    if not is_int8(call) or call.input(0).shape[3] != call.input(1).shape[3]:
         return False
     w = call.input(1).value()
     return steps_of(w.reshape(len(w), -1), call, conv2d.requant(call)) is not None
+
+
+def octets_when(call: OpCall) -> bool:
+    return short_when(call) and call.input(1).value()[0].size <= MOST_TAPS
 
 
 def conv2d_octets_plan(call: OpCall) -> KernelPlan:
@@ -214,46 +189,24 @@ def _conv2d_plan(
     fixed, shape, constants, scratch = parts
     a = call.attrs
     images, oh, ow, _ = call.output.shape
+    pointwise = (kh, kw) == (1, 1) and a.stride == (1, 1) and not any(a.pads)
+    if pointwise:
+        images, oh, ow = 1, 1, images * oh * ow
     shape |= window_fields(call, (kh, kw))
-    shape |= {"pixels": images * oh * ow, "x_zero": requant.input_zero_point}
+    shape |= {"images": images, "pixels": oh * ow, "x_zero": requant.input_zero_point}
     fixed |= {
-        "pointwise": (kh, kw) == (1, 1) and a.stride == (1, 1) and not any(a.pads),
+        "pointwise": pointwise,
         "padded": any(a.pads),
-        "dilated": a.dilation[1] != 1,
-        "batch": images > 1,
         "unit": unit,
+        "pack": pack_name(unit == 8, pointwise),
     }
+    if any(a.pads):
+        scratch += call.input(0).shape[3]  # a pixel of the border
     return KernelPlan(
         fixed,
         shape,
         (*MAC_POINTERS, STREAM_POINTER, PLACE_POINTER, COLUMN_POINTER),
         constants,
         scratch,
-        {0: in_units(window_overlap(call, reads_first=True), unit)},
+        {0: in_units(window_overlap(call, reads_first=True), unit, oh * ow)},
     )
-
-
-def rows_pairs_plan(call: OpCall) -> KernelPlan:
-    """A fully connected layer of several rows: a 1x1 convolution of as many pixels."""
-    w = call.input(1).value()
-    outputs, inputs = w.shape
-    rows = call.input(0).size // inputs
-    own = layer(w, call, fully_connected.requant(call))
-    fixed, shape, constants, scratch = pairs_parts(call, own)
-    fixed |= {"pointwise": True, "unit": PIXELS}
-    shape |= {"pixels": rows, "in_c": inputs, "out_c": outputs}
-    n = np.arange(rows, dtype=np.int64)
-    overlap = in_units(Overlap(n * inputs, (n + 1) * outputs, True), PIXELS)
-    return KernelPlan(
-        fixed,
-        shape,
-        (*MAC_POINTERS, STREAM_POINTER, PLACE_POINTER, COLUMN_POINTER),
-        constants,
-        scratch,
-        {0: overlap},
-    )
-
-
-def has_rows(call: OpCall) -> bool:
-    """Whether a fully connected layer has more than one row."""
-    return call.input(0).size > call.input(1).shape[1]

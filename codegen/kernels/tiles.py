@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from tinsmith.codegen.kernels.dealing import LONGEST_GROUP
+
 
 @dataclass(frozen=True)
 class Tile:
@@ -62,6 +64,17 @@ def octets_name(group: int, half: int, mirrored: bool) -> str:
     return f"octets_1x8_groups_of_{group}_half_{half}{'_mirrored' if mirrored else ''}"
 
 
+def eights_name(group: int, rounds: int, by: str, half: int, clamped: bool) -> str:
+    """The tile of 8 output channels of a pixel, two in one multiply."""
+    how = f"{by}_half_{half}" if half else f"{by}{'_clamped' if clamped else ''}"
+    return f"eights_8x1_groups_of_{group}{'_twice' if rounds == 2 else ''}_{how}"
+
+
+def pack_name(short: bool, direct: bool) -> str:
+    """The tile that packs two pixels: a run of taps that lie side by side, or whole windows."""
+    return f"pack_{'two' if direct else 'windows'}_{'short' if short else 'long'}"
+
+
 def sums_name(short: bool) -> str:
     """The tile of the sums of four outputs over a row."""
     return f"sums_of_four_{'short' if short else 'long'}"
@@ -74,7 +87,6 @@ def row_name(stride: int, by: str, half: int, clamped: bool) -> str:
 
 
 _BOOLS = (False, True)
-LONGEST_GROUP = 16
 MOST_COLUMNS = 7
 
 TILES: tuple[Tile, ...] = (
@@ -123,6 +135,29 @@ TILES: tuple[Tile, ...] = (
     ),
     *(
         Tile(
+            eights_name(group, rounds, by, 0, clamped),
+            "tiles/eights.c.j2",
+            {"group": group, "rounds": rounds, "by": by, "half": 0, "clamped": clamped},
+            "__thumb2__",
+        )
+        for group in range(1, LONGEST_GROUP + 1)
+        for rounds in (1, 2)
+        for by in ("quick", "exact")
+        for clamped in _BOOLS
+    ),
+    *(
+        Tile(
+            eights_name(group, 1, by, half, False),
+            "tiles/eights.c.j2",
+            {"group": group, "rounds": 1, "by": by, "half": half, "clamped": False},
+            "__ARM_ARCH_6M__",
+        )
+        for group in range(1, LONGEST_GROUP + 1)
+        for half in range(11, 17)
+        for by in ("steps", "mirrored")
+    ),
+    *(
+        Tile(
             row_name(stride, by, 0, clamped),
             "tiles/row.c.j2",
             {"stride": stride, "by": by, "half": 0, "clamped": clamped},
@@ -164,6 +199,17 @@ TILES: tuple[Tile, ...] = (
         for clamped in _BOOLS
     ),
     Tile("winograd_input", "tiles/winograd_input.c.j2", {}),
+    Tile(pack_name(False, True), "tiles/pack.c.j2", {"short": False}, "__thumb2__"),
+    Tile(pack_name(True, True), "tiles/pack.c.j2", {"short": True}, "__ARM_ARCH_6M__"),
+    *(
+        Tile(
+            pack_name(short, False),
+            "tiles/pack_windows.c.j2",
+            {"pack": pack_name(short, True)},
+            "__ARM_ARCH_6M__" if short else "__thumb2__",
+        )
+        for short in _BOOLS
+    ),
     Tile(sums_name(False), "tiles/sums.c.j2", {"short": False}, "__thumb2__"),
     Tile(sums_name(True), "tiles/sums.c.j2", {"short": True}, "__ARM_ARCH_6M__"),
 )

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from support.kernel_edges import check, edge_parts, most_specific
-from tinsmith.codegen.kernels.pairs import GROUP_SUM, deal
+from tinsmith.codegen.kernels.dealing import GROUP_SUM, deal, deal_parts
 from tinsmith.codegen.lower import lower
 from tinsmith.pipeline.graph import Graph
 from tinsmith.targets.cores import CORES_BY_NAME
@@ -30,6 +30,7 @@ def test_the_edge_cases_take_the_kernels_of_the_core(core: str, edge_graphs: lis
     used = [s.kernel for program in programs for s in program.steps]
     own = {"cortex-m3": "conv2d_pairs", "cortex-m0plus": "conv2d_octets"}[core]
     assert used.count(own) > 80
+    assert sum(k.startswith("conv2d_eights") for k in used) > 12
     assert sum(k.startswith("depthwise_line") for k in used) > 40
     assert sum(k.startswith("fully_connected_fours") for k in used) > 30
 
@@ -68,6 +69,26 @@ def test_dealt_groups_never_exceed_what_a_half_word_holds() -> None:
             for i in range(int(place.max()) // group + 1):
                 inside = place // group == i
                 assert np.abs(w[:, inside].astype(int)).sum(axis=1).max() <= GROUP_SUM
+
+
+def test_taps_are_dealt_again_until_heavy_ones_lie_apart() -> None:
+    rng = np.random.default_rng(8)
+    w = rng.integers(-90, 91, (24, 60)).astype(np.int8)
+    group, place = deal(w, lambda g: 1 / g)
+    assert group == 4  # 3 where no tap changes its place
+    sums = np.zeros((24, 60 // group), int)
+    for tap, at in enumerate(place):
+        sums[:, at // group] += np.abs(w[:, tap].astype(int))
+    assert sums.max() <= GROUP_SUM
+
+
+def test_parts_of_the_channels_have_one_length_and_places_of_their_own() -> None:
+    rng = np.random.default_rng(9)
+    parts = [rng.integers(-60, 61, (8, 40)).astype(np.int8) for _ in range(3)]
+    group, places = deal_parts(parts, lambda g: 1 / g)
+    assert len({tuple(p.tolist()) for p in places}) == 3
+    alone = [deal(w, lambda g: 1 / g)[0] for w in parts]
+    assert group == min(alone)
 
 
 def test_weights_of_minus_128_go_one_by_one_where_two_would_not_fit() -> None:

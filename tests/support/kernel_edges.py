@@ -93,9 +93,38 @@ def edges(rng: np.random.Generator) -> list[Graph]:
     return graphs
 
 
+def many_pixels(rng: np.random.Generator) -> list[Graph]:
+    """Convolutions of few channels over many pixels: every remainder of eight channels, windows
+    inside and over the border, strides, dilation, batches, bounds and extreme weights."""
+    graphs = [
+        conv(rng, (1, 11, 12, taps), out, (1, 1), Conv2dAttrs(activation=act))
+        for taps, out in ((1, 8), (3, 3), (4, 8), (7, 12), (8, 16), (16, 9), (20, 24))
+        for act in (NONE, RELU)
+    ]  # fmt: skip
+    graphs += [
+        conv(rng, (n, h, w, c), out, (3, 2), Conv2dAttrs(stride, dilation, pads, act))
+        for n, h, w, c, out, stride, dilation, pads, act in (
+            (1, 12, 13, 3, 8, (1, 1), (1, 1), SAME, RELU),
+            (2, 17, 11, 4, 8, (1, 2), (1, 1), WIDE, NONE),
+            (1, 12, 13, 4, 11, (1, 1), (2, 2), SAME, RELU),
+            (1, 13, 12, 5, 7, (1, 1), (1, 2), (0, 0, 0, 0), NONE),
+            (1, 23, 25, 1, 16, (2, 2), (1, 1), (2, 3, 1, 2), Activation.RELU6),
+            (1, 24, 23, 3, 8, (2, 2), (1, 1), (0, 0, 0, 0), Activation.RELU6),
+        )
+    ]  # fmt: skip
+    graphs += [
+        conv(
+            rng, (1, 9, 10, 24), 8, (1, 1), Conv2dAttrs(activation=RELU), value, zero,
+        )
+        for value in (127, -127, -128, 0) for zero in (-128, 127)
+    ]  # fmt: skip
+    return graphs
+
+
 def edge_parts() -> list[Graph]:
     """The edges side by side, some to a graph."""
-    graphs = edges(np.random.default_rng(11))
+    rng = np.random.default_rng(11)
+    graphs = [*edges(rng), *many_pixels(rng)]
     return [merge("edges", graphs[i : i + PART]) for i in range(0, len(graphs), PART)]
 
 

@@ -56,24 +56,36 @@ def test_high_multiply_agrees_on_every_accumulator(real: float, zero: int) -> No
 
 
 def short_product(k: proofs.ClampedMultiply, u: np.ndarray) -> np.ndarray:
-    low = u * k.low[0] + k.c_low[0]
+    low = u * k.low[0]
     assert low.max() < 1 << 32
-    return (((low >> k.half) + u * k.high[0] + k.c_high[0]) & 0xFFFFFFFF) >> k.right[0]
+    return (((low >> k.half) + u * k.high[0] + k.c[0]) & 0xFFFFFFFF) >> k.right[0]
 
 
 @pytest.mark.parametrize("real", REAL)
 @pytest.mark.parametrize(
     ("zero", "bounds"), [(-128, (-128, 127)), (-100, (-100, 127)), (-128, (-128, 60))]
 )
+@pytest.mark.parametrize(("low", "high"), [(-30000, 90000), (20, 500), (-700, -3)])
 def test_clamped_multiply_agrees_on_every_accumulator(
-    real: float, zero: int, bounds: tuple[int, int]
+    real: float, zero: int, bounds: tuple[int, int], low: int, high: int
 ) -> None:
-    c = channels(real, -30000, 90000, zero, bounds)
+    c = channels(real, low, high, zero, bounds)
     k = proofs.clamped_multiply(c)
     assert k is not None
     acc, y = every(c)
-    u = np.clip(acc + k.offset[0], 0, k.reach[0])
-    np.testing.assert_array_equal(short_product(k, u).astype(np.uint8).view(np.int8), y)
+    u = acc + k.offset[0]
+    inside = short_product(k, np.clip(u, 0, k.reach[0])).astype(np.uint8).view(np.int8)
+    outside = np.where(u < 0, k.least[0], k.most[0])
+    got = np.where((u < 0) | (u > k.reach[0]), outside, inside)
+    np.testing.assert_array_equal(got, y)
+
+
+def test_clamped_multiply_of_a_vanishing_scale_is_constant() -> None:
+    c = channels(2.0**-28, -1000, 1000, 9)
+    k = proofs.clamped_multiply(c)
+    assert k is not None
+    assert (k.least[0], k.most[0]) == (9, 9)
+    assert short_product(k, k.reach).tolist() == [9]
 
 
 @pytest.mark.parametrize("real", REAL)

@@ -48,56 +48,36 @@ static __attribute__((noinline)) void dot_two(const int8_t *x, const int8_t *w, 
     acc[1] = a1;
 }
 
-/* A run of a pixel's taps into their places: whole words, or upper halves on top of lower ones. */
-static inline const uint16_t *pack_pixel(uint32_t *to, const uint16_t *place, const int8_t *from,
-                                         int32_t count, int upper)
-{
-    if (!upper) {
-        for (int32_t i = 0; i < count; i++) {
-            to[place[i]] = (uint32_t)(int32_t)from[i];
-        }
-    } else {
-        for (int32_t i = 0; i < count; i++) {
-            to[place[i]] += (uint32_t)(int32_t)from[i] << 16;
-        }
-    }
-    return place + count;
-}
-
-/* The same of a border: one value for the whole run. */
-static inline const uint16_t *pack_border(uint32_t *to, const uint16_t *place, int32_t value,
-                                          int32_t count, int upper)
+static inline int8_t *fill_bytes(int8_t *to, int32_t value, int32_t count)
 {
     for (int32_t i = 0; i < count; i++) {
-        const uint32_t below = upper ? to[place[i]] : 0u;
-        to[place[i]] = below + ((uint32_t)value << (upper ? 16 : 0));
+        to[i] = (int8_t)value;
     }
-    return place + count;
+    return to + count;
 }
 
 /* The same of the magnitude, since TFLite rounds away from zero on both sides; k holds the zero point as well. */
-static inline int8_t mirrored_multiply(int32_t acc, const uint32_t *k, int32_t half)
+static inline int8_t mirrored_multiply(int32_t sum, const uint32_t *k, int32_t half)
 {
-    const int32_t signed_sum = (int32_t)((uint32_t)acc + k[0]);
-    uint32_t u = signed_sum < 0 ? 0u - (uint32_t)signed_sum : (uint32_t)signed_sum;
-    u = u > k[1] ? k[1] : u;
-    const uint32_t low = (u * (k[2] & 0xffffu) + k[3]) >> half;
-    const int32_t v = (int32_t)((low + u * (k[2] >> 16) + k[4]) >> k[5]);
-    return (int8_t)clamp((signed_sum < 0 ? -v : v) + (int32_t)k[6], -128, 127);
+    uint32_t x = sum < 0 ? 0u - (uint32_t)sum : (uint32_t)sum;
+    x = x > k[0] ? k[0] : x;
+    const uint32_t low = (x * (k[1] & 0xffffu)) >> half;
+    const int32_t v = (int32_t)((low + x * (k[1] >> 16) + k[2]) >> (k[3] & 0xffu));
+    return (int8_t)clamp((sum < 0 ? -v : v) + (int32_t)k[4], -128, 127);
 }
 
 #ifndef __ARM_ARCH_6M__
 
-/* Requantization by two short products: clamped first, so that all stays in 32 bits. k holds offset, reach,
- * the halves of the multiplier, the addends of the lower and the upper half, and the right shift. */
-static inline int8_t clamp_multiply(int32_t acc, const uint32_t *k, int32_t half)
+/* Requantization by two short products. k holds the reach, the halves of the multiplier, the addend, and as bytes the
+ * right shift, the greatest and the least output; u beyond the reach becomes one of these. */
+static inline int8_t clamp_multiply(int32_t u, const uint32_t *k, int32_t half)
 {
-    uint32_t u = (uint32_t)acc + k[0];
-    if (u > k[1]) {
-        u = (u & UINT32_C(0x80000000)) != 0 ? 0 : k[1];
+    const uint32_t x = (uint32_t)u;
+    if (x > k[0]) {
+        return (int8_t)((k[3] >> (u < 0 ? 16 : 8)) & 0xffu);
     }
-    const uint32_t low = (u * (k[2] & 0xffffu) + k[3]) >> half;
-    return (int8_t)(((low + u * (k[2] >> 16) + k[4]) >> k[5]) & 0xffu);
+    const uint32_t low = (x * (k[1] & 0xffffu)) >> half;
+    return (int8_t)(((low + x * (k[1] >> 16) + k[2]) >> (k[3] & 0xffu)) & 0xffu);
 }
 
 #endif
@@ -108,18 +88,18 @@ static inline int8_t clamp_multiply(int32_t acc, const uint32_t *k, int32_t half
 /* One output channel by eight pixels, `count` times, two pixels in one multiply.
  *
  * column holds for every tap the words x0 + (x4 << 16), x1 + (x5 << 16), x2 + (x6 << 16), x3 + (x7 << 16). The sums of both
- * halves are exact as long as the magnitudes of the weights in a group of 2 taps add up to 255 at most. The sums
+ * halves are exact as long as the magnitudes of the weights in a group of 4 taps add up to 255 at most. The sums
  * of a block of groups wait on the stack; then they are split: S adds the whole word, H its upper half rounded,
- * and the lower sum is S - (H << 16). stream holds for each channel the weights as bytes, then offset (bias
- * included), reach, both halves of the multiplier, the two addends and the right shift (see clamp_multiply).
- * at holds where pixels 1 to 7 lie beyond y; a pixel that isn't there takes the place of the last one that is.
+ * and the lower sum is S - (H << 16). stream holds for each channel what its sums start from, the weights as bytes, and
+ * what clamp_multiply reads. Pixels lie `step` bytes apart in y; one beyond `last` takes the place of the last.
  */
 #ifdef __ARM_ARCH_6M__
-static __attribute__((naked, noinline, used)) void octets_1x8_groups_of_2_half_15(
+static __attribute__((naked, noinline, used)) void octets_1x8_groups_of_4_half_15(
     const uint32_t *stream TAKEN_BY_ASSEMBLY, /* r0 */
     const uint32_t *column TAKEN_BY_ASSEMBLY, /* r1 */
     int8_t *y TAKEN_BY_ASSEMBLY,              /* r2 */
-    const int32_t *at TAKEN_BY_ASSEMBLY,      /* r3 */
+    int32_t step TAKEN_BY_ASSEMBLY,           /* r3 */
+    int32_t last TAKEN_BY_ASSEMBLY,           /* stack */
     int32_t taps TAKEN_BY_ASSEMBLY,           /* stack */
     int32_t block TAKEN_BY_ASSEMBLY,          /* stack: taps of a block */
     int32_t count TAKEN_BY_ASSEMBLY)          /* stack */
@@ -134,33 +114,44 @@ static __attribute__((naked, noinline, used)) void octets_1x8_groups_of_2_half_1
         "mov r6, r10\n\t"
         "mov r7, r11\n\t"
         "push {r4-r7}\n\t"
-        "sub sp, sp, #88\n\t"                        /* sp: H of four sums, S of four, column, y, at 0-7, end of column, bytes of a block, stream */
-        "str r0, [sp, #84]\n\t"
+        "sub sp, sp, #84\n\t"                        /* sp: H of four sums, S of four, column, y, places of pixels 0-7, end of column, bytes of a block, stream */
         "str r1, [sp, #32]\n\t"
         "str r2, [sp, #36]\n\t"
-        "movs r0, #0\n\t"
-        "str r0, [sp, #40]\n\t"
-        "add r0, sp, #44\n\t"
-        "ldmia r3!, {r4-r7}\n\t"
-        "stmia r0!, {r4-r7}\n\t"
-        "ldmia r3!, {r4-r6}\n\t"
-        "stmia r0!, {r4-r6}\n\t"
+        "str r0, [sp, #80]\n\t"
         "ldr r4, [sp, #124]\n\t"
         "lsls r4, r4, #4\n\t"
         "adds r4, r4, r1\n\t"
         "ldr r5, [sp, #128]\n\t"
         "lsls r5, r5, #4\n\t"
+        "add r0, sp, #72\n\t"
         "stmia r0!, {r4, r5}\n\t"
-        "0:\n\t"                                     /* a channel */
-        "ldr r6, [sp, #32]\n\t"
-        "ldr r7, [sp, #84]\n\t"
-        "movs r0, #0\n\t"
-        "movs r1, #0\n\t"
+        "add r0, sp, #40\n\t"
+        "movs r1, #8\n\t"
         "movs r2, #0\n\t"
-        "movs r3, #0\n\t"
+        "ldr r4, [sp, #120]\n\t"
+        "8:\n\t"                                     /* where the pixels lie */
+        "stmia r0!, {r2}\n\t"
+        "subs r4, r4, #1\n\t"
+        "bmi 9f\n\t"
+        "adds r2, r2, r3\n\t"
+        "9:\n\t"
+        "subs r1, r1, #1\n\t"
+        "bne 8b\n\t"
+        "0:\n\t"                                     /* a channel */
+        "ldr r7, [sp, #80]\n\t"
+        "ldmia r7!, {r0}\n\t"
+        "movs r1, r0\n\t"
+        "movs r2, r0\n\t"
+        "movs r3, r0\n\t"
         "mov r4, sp\n\t"
         "stmia r4!, {r0-r3}\n\t"
+        "lsls r1, r0, #16\n\t"
+        "adds r0, r0, r1\n\t"
+        "movs r1, r0\n\t"
+        "movs r2, r0\n\t"
+        "movs r3, r0\n\t"
         "stmia r4!, {r0-r3}\n\t"
+        "ldr r6, [sp, #32]\n\t"
         "1:\n\t"                                     /* a block */
         "mov r0, sp\n\t"
         "mov lr, r0\n\t"
@@ -186,11 +177,10 @@ static __attribute__((naked, noinline, used)) void octets_1x8_groups_of_2_half_1
         "muls r1, r4, r1\n\t"
         "muls r2, r4, r2\n\t"
         "muls r3, r4, r3\n\t"
-        "add r0, r8\n\t"
-        "add r1, r9\n\t"
-        "add r2, r10\n\t"
-        "add r3, r11\n\t"
-        "push {r0-r3}\n\t"
+        "add r8, r0\n\t"
+        "add r9, r1\n\t"
+        "add r10, r2\n\t"
+        "add r11, r3\n\t"
         "asrs r5, r5, #8\n\t"
         "sxtb r4, r5\n\t"
         "ldmia r6!, {r0-r3}\n\t"
@@ -198,10 +188,10 @@ static __attribute__((naked, noinline, used)) void octets_1x8_groups_of_2_half_1
         "muls r1, r4, r1\n\t"
         "muls r2, r4, r2\n\t"
         "muls r3, r4, r3\n\t"
-        "mov r8, r0\n\t"
-        "mov r9, r1\n\t"
-        "mov r10, r2\n\t"
-        "mov r11, r3\n\t"
+        "add r8, r0\n\t"
+        "add r9, r1\n\t"
+        "add r10, r2\n\t"
+        "add r11, r3\n\t"
         "asrs r4, r5, #8\n\t"
         "ldmia r6!, {r0-r3}\n\t"
         "muls r0, r4, r0\n\t"
@@ -218,7 +208,7 @@ static __attribute__((naked, noinline, used)) void octets_1x8_groups_of_2_half_1
         "b 2b\n\t"
         "3:\n\t"                                     /* the sums of the block into H (r4-r7) and S (r8-r11) */
         "mov r0, lr\n\t"
-        "str r7, [r0, #84]\n\t"
+        "str r7, [r0, #80]\n\t"
         "ldmia r0!, {r4-r7}\n\t"
         "ldmia r0!, {r1-r3}\n\t"
         "ldr r0, [r0]\n\t"
@@ -255,7 +245,7 @@ static __attribute__((naked, noinline, used)) void octets_1x8_groups_of_2_half_1
         "mov r1, r11\n\t"
         "str r1, [r0]\n\t"
         "mov r6, r12\n\t"
-        "ldr r7, [sp, #84]\n\t"
+        "ldr r7, [sp, #80]\n\t"
         "b 1b\n\t"
         "5:\n\t"                                     /* lower sums: S - (H << 16) */
         "lsls r0, r4, #16\n\t"
@@ -271,160 +261,118 @@ static __attribute__((naked, noinline, used)) void octets_1x8_groups_of_2_half_1
         "rsbs r3, r3, #0\n\t"
         "add r3, r11\n\t"
         "push {r0-r7}\n\t"                           /* the sums of pixels 0 to 7 */
-        "ldr r6, [sp, #116]\n\t"
-        "ldmia r6!, {r0-r5}\n\t"
-        "str r6, [sp, #116]\n\t"
-        "mov r8, r0\n\t"                             /* offset */
-        "mov r9, r1\n\t"                             /* reach */
-        "mov r10, r4\n\t"                            /* upper addend */
-        "movs r6, r3\n\t"                            /* lower addend */
-        "uxth r3, r2\n\t"                            /* halves of the multiplier */
-        "lsrs r4, r2, #16\n\t"
+        "ldr r7, [sp, #112]\n\t"
+        "ldmia r7!, {r0-r2, r5}\n\t"
+        "str r7, [sp, #112]\n\t"
+        "mov r9, r0\n\t"                             /* reach */
+        "uxth r3, r1\n\t"                            /* halves of the multiplier */
+        "lsrs r4, r1, #16\n\t"
+        "movs r6, r2\n\t"                            /* addend; r5 shift and bounds */
         "ldr r7, [sp, #68]\n\t"
         "adds r0, r7, #1\n\t"
         "str r0, [sp, #68]\n\t"
         "ldr r0, [sp, #28]\n\t"
-        "add r0, r8\n\t"
         "cmp r0, r9\n\t"
-        "bls 6f\n\t"
-        "asrs r2, r0, #31\n\t"
-        "mov r0, r9\n\t"
-        "bics r0, r2\n\t"                            /* 0 below, reach above */
-        "6:\n\t"
+        "bhi 67f\n\t"
         "movs r2, r3\n\t"
         "muls r2, r0, r2\n\t"
-        "adds r2, r2, r6\n\t"
         "lsrs r2, r2, #15\n\t"
         "muls r0, r4, r0\n\t"
         "adds r2, r2, r0\n\t"
-        "add r2, r10\n\t"
+        "adds r2, r2, r6\n\t"
         "lsrs r2, r5\n\t"
+        "57:\n\t"
         "ldr r1, [sp, #100]\n\t"
         "strb r2, [r7, r1]\n\t"
         "ldr r0, [sp, #24]\n\t"
-        "add r0, r8\n\t"
         "cmp r0, r9\n\t"
-        "bls 6f\n\t"
-        "asrs r2, r0, #31\n\t"
-        "mov r0, r9\n\t"
-        "bics r0, r2\n\t"                            /* 0 below, reach above */
-        "6:\n\t"
+        "bhi 66f\n\t"
         "movs r2, r3\n\t"
         "muls r2, r0, r2\n\t"
-        "adds r2, r2, r6\n\t"
         "lsrs r2, r2, #15\n\t"
         "muls r0, r4, r0\n\t"
         "adds r2, r2, r0\n\t"
-        "add r2, r10\n\t"
+        "adds r2, r2, r6\n\t"
         "lsrs r2, r5\n\t"
+        "56:\n\t"
         "ldr r1, [sp, #96]\n\t"
         "strb r2, [r7, r1]\n\t"
         "ldr r0, [sp, #20]\n\t"
-        "add r0, r8\n\t"
         "cmp r0, r9\n\t"
-        "bls 6f\n\t"
-        "asrs r2, r0, #31\n\t"
-        "mov r0, r9\n\t"
-        "bics r0, r2\n\t"                            /* 0 below, reach above */
-        "6:\n\t"
+        "bhi 65f\n\t"
         "movs r2, r3\n\t"
         "muls r2, r0, r2\n\t"
-        "adds r2, r2, r6\n\t"
         "lsrs r2, r2, #15\n\t"
         "muls r0, r4, r0\n\t"
         "adds r2, r2, r0\n\t"
-        "add r2, r10\n\t"
+        "adds r2, r2, r6\n\t"
         "lsrs r2, r5\n\t"
+        "55:\n\t"
         "ldr r1, [sp, #92]\n\t"
         "strb r2, [r7, r1]\n\t"
         "ldr r0, [sp, #16]\n\t"
-        "add r0, r8\n\t"
         "cmp r0, r9\n\t"
-        "bls 6f\n\t"
-        "asrs r2, r0, #31\n\t"
-        "mov r0, r9\n\t"
-        "bics r0, r2\n\t"                            /* 0 below, reach above */
-        "6:\n\t"
+        "bhi 64f\n\t"
         "movs r2, r3\n\t"
         "muls r2, r0, r2\n\t"
-        "adds r2, r2, r6\n\t"
         "lsrs r2, r2, #15\n\t"
         "muls r0, r4, r0\n\t"
         "adds r2, r2, r0\n\t"
-        "add r2, r10\n\t"
+        "adds r2, r2, r6\n\t"
         "lsrs r2, r5\n\t"
+        "54:\n\t"
         "ldr r1, [sp, #88]\n\t"
         "strb r2, [r7, r1]\n\t"
         "ldr r0, [sp, #12]\n\t"
-        "add r0, r8\n\t"
         "cmp r0, r9\n\t"
-        "bls 6f\n\t"
-        "asrs r2, r0, #31\n\t"
-        "mov r0, r9\n\t"
-        "bics r0, r2\n\t"                            /* 0 below, reach above */
-        "6:\n\t"
+        "bhi 63f\n\t"
         "movs r2, r3\n\t"
         "muls r2, r0, r2\n\t"
-        "adds r2, r2, r6\n\t"
         "lsrs r2, r2, #15\n\t"
         "muls r0, r4, r0\n\t"
         "adds r2, r2, r0\n\t"
-        "add r2, r10\n\t"
+        "adds r2, r2, r6\n\t"
         "lsrs r2, r5\n\t"
+        "53:\n\t"
         "ldr r1, [sp, #84]\n\t"
         "strb r2, [r7, r1]\n\t"
         "ldr r0, [sp, #8]\n\t"
-        "add r0, r8\n\t"
         "cmp r0, r9\n\t"
-        "bls 6f\n\t"
-        "asrs r2, r0, #31\n\t"
-        "mov r0, r9\n\t"
-        "bics r0, r2\n\t"                            /* 0 below, reach above */
-        "6:\n\t"
+        "bhi 62f\n\t"
         "movs r2, r3\n\t"
         "muls r2, r0, r2\n\t"
-        "adds r2, r2, r6\n\t"
         "lsrs r2, r2, #15\n\t"
         "muls r0, r4, r0\n\t"
         "adds r2, r2, r0\n\t"
-        "add r2, r10\n\t"
+        "adds r2, r2, r6\n\t"
         "lsrs r2, r5\n\t"
+        "52:\n\t"
         "ldr r1, [sp, #80]\n\t"
         "strb r2, [r7, r1]\n\t"
         "ldr r0, [sp, #4]\n\t"
-        "add r0, r8\n\t"
         "cmp r0, r9\n\t"
-        "bls 6f\n\t"
-        "asrs r2, r0, #31\n\t"
-        "mov r0, r9\n\t"
-        "bics r0, r2\n\t"                            /* 0 below, reach above */
-        "6:\n\t"
+        "bhi 61f\n\t"
         "movs r2, r3\n\t"
         "muls r2, r0, r2\n\t"
-        "adds r2, r2, r6\n\t"
         "lsrs r2, r2, #15\n\t"
         "muls r0, r4, r0\n\t"
         "adds r2, r2, r0\n\t"
-        "add r2, r10\n\t"
+        "adds r2, r2, r6\n\t"
         "lsrs r2, r5\n\t"
+        "51:\n\t"
         "ldr r1, [sp, #76]\n\t"
         "strb r2, [r7, r1]\n\t"
         "ldr r0, [sp, #0]\n\t"
-        "add r0, r8\n\t"
         "cmp r0, r9\n\t"
-        "bls 6f\n\t"
-        "asrs r2, r0, #31\n\t"
-        "mov r0, r9\n\t"
-        "bics r0, r2\n\t"                            /* 0 below, reach above */
-        "6:\n\t"
+        "bhi 60f\n\t"
         "movs r2, r3\n\t"
         "muls r2, r0, r2\n\t"
-        "adds r2, r2, r6\n\t"
         "lsrs r2, r2, #15\n\t"
         "muls r0, r4, r0\n\t"
         "adds r2, r2, r0\n\t"
-        "add r2, r10\n\t"
+        "adds r2, r2, r6\n\t"
         "lsrs r2, r5\n\t"
+        "50:\n\t"
         "ldr r1, [sp, #72]\n\t"
         "strb r2, [r7, r1]\n\t"
         "add sp, sp, #32\n\t"
@@ -434,31 +382,79 @@ static __attribute__((naked, noinline, used)) void octets_1x8_groups_of_2_half_1
         "beq 7f\n\t"
         "bl 0b\n\t"
         "7:\n\t"
-        "add sp, sp, #88\n\t"
+        "add sp, sp, #84\n\t"
         "pop {r4-r7}\n\t"
         "mov r8, r4\n\t"
         "mov r9, r5\n\t"
         "mov r10, r6\n\t"
         "mov r11, r7\n\t"
         "pop {r4-r7, pc}\n\t"
+        "67:\n\t"                                    /* beyond the reach */
+        "lsrs r2, r5, #16\n\t"
+        "cmp r0, #0\n\t"
+        "bmi 57b\n\t"
+        "lsrs r2, r5, #8\n\t"
+        "b 57b\n\t"
+        "66:\n\t"                                    /* beyond the reach */
+        "lsrs r2, r5, #16\n\t"
+        "cmp r0, #0\n\t"
+        "bmi 56b\n\t"
+        "lsrs r2, r5, #8\n\t"
+        "b 56b\n\t"
+        "65:\n\t"                                    /* beyond the reach */
+        "lsrs r2, r5, #16\n\t"
+        "cmp r0, #0\n\t"
+        "bmi 55b\n\t"
+        "lsrs r2, r5, #8\n\t"
+        "b 55b\n\t"
+        "64:\n\t"                                    /* beyond the reach */
+        "lsrs r2, r5, #16\n\t"
+        "cmp r0, #0\n\t"
+        "bmi 54b\n\t"
+        "lsrs r2, r5, #8\n\t"
+        "b 54b\n\t"
+        "63:\n\t"                                    /* beyond the reach */
+        "lsrs r2, r5, #16\n\t"
+        "cmp r0, #0\n\t"
+        "bmi 53b\n\t"
+        "lsrs r2, r5, #8\n\t"
+        "b 53b\n\t"
+        "62:\n\t"                                    /* beyond the reach */
+        "lsrs r2, r5, #16\n\t"
+        "cmp r0, #0\n\t"
+        "bmi 52b\n\t"
+        "lsrs r2, r5, #8\n\t"
+        "b 52b\n\t"
+        "61:\n\t"                                    /* beyond the reach */
+        "lsrs r2, r5, #16\n\t"
+        "cmp r0, #0\n\t"
+        "bmi 51b\n\t"
+        "lsrs r2, r5, #8\n\t"
+        "b 51b\n\t"
+        "60:\n\t"                                    /* beyond the reach */
+        "lsrs r2, r5, #16\n\t"
+        "cmp r0, #0\n\t"
+        "bmi 50b\n\t"
+        "lsrs r2, r5, #8\n\t"
+        "b 50b\n\t"
         ::: "r0", "r1", "r2", "r3", "r12", "cc", "memory");
 }
 #else
 /* The same in C: the same words in the same order. */
-static void octets_1x8_groups_of_2_half_15(const uint32_t *stream, const uint32_t *column, int8_t *y, const int32_t *at,
-                                           int32_t taps, int32_t block, int32_t count)
+static void octets_1x8_groups_of_4_half_15(const uint32_t *stream, const uint32_t *column, int8_t *y, int32_t step,
+                                           int32_t last, int32_t taps, int32_t block, int32_t count)
 {
     (void)block;
     for (int32_t c = 0; c < count; c++) {
-        const int8_t *const weights = (const int8_t *)stream;
-        const uint32_t *const k = &stream[taps / 4];
+        const int8_t *const weights = (const int8_t *)&stream[1];
+        const uint32_t *const k = &stream[1 + taps / 4];
         int8_t outputs[8];
         for (int32_t pair = 0; pair < 4; pair++) {
-            uint32_t whole = 0;
-            uint32_t upper = 0;
-            for (int32_t tap = 0; tap < taps; tap += 2) {
+            uint32_t whole = stream[0] + (stream[0] << 16);
+            uint32_t upper = stream[0];
+            for (int32_t tap = 0; tap < taps; tap += 4) {
                 uint32_t v = 0;
-                for (int32_t i = tap; i < tap + 2; i++) {
+                for (int32_t i = tap; i < tap + 4; i++) {
                     v += (uint32_t)(int32_t)weights[i] * column[4 * i + pair];
                 }
                 whole += v;
@@ -467,18 +463,17 @@ static void octets_1x8_groups_of_2_half_15(const uint32_t *stream, const uint32_
             outputs[pair] = clamp_multiply((int32_t)(whole - (upper << 16)), k, 15);
             outputs[pair + 4] = clamp_multiply((int32_t)upper, k, 15);
         }
-        for (int32_t p = 7; p > 0; p--) {
-            y[at[p - 1]] = outputs[p];
+        for (int32_t p = 7; p >= 0; p--) {
+            y[(p < last ? p : last) * step] = outputs[p];
         }
-        y[0] = outputs[0];
-        stream = k + 6;
+        stream = k + 4;
         y++;
     }
 }
 #endif
 
 /* A 3x3 window along `count` outputs of one channel. line holds columns of three rows as int32; w the nine weights
- * column by column, its rows in the order of the line's. k: see clamp_multiply. Outputs lie `step` bytes apart. */
+ * column by column, its rows in the order of the line's. k: see clamp_multiply, after what sums start from. Outputs lie `step` bytes apart. */
 #ifdef __ARM_ARCH_6M__
 static __attribute__((naked, noinline, used)) void row_3x3_stride_1_steps_half_15(
     const int32_t *line TAKEN_BY_ASSEMBLY, /* r0 */
@@ -535,38 +530,37 @@ static __attribute__((naked, noinline, used)) void row_3x3_stride_1_steps_half_1
         "subs r0, r0, #24\n\t"
         "subs r7, r7, #36\n\t"
         "mov r6, lr\n\t"
-        "ldmia r6!, {r1-r5}\n\t"                     /* offset, reach, multiplier, lower and upper addend */
+        "ldmia r6!, {r1-r5}\n\t"                     /* start, reach, multiplier, addend, shift and bounds */
         "add r1, r8\n\t"
         "cmp r1, r2\n\t"
-        "bls 3f\n\t"
-        "asrs r1, r1, #31\n\t"
-        "bics r2, r1\n\t"
-        "mov r1, r2\n\t"
-        "3:\n\t"
+        "bhi 6f\n\t"
         "uxth r2, r3\n\t"
         "muls r2, r1, r2\n\t"
-        "adds r2, r2, r4\n\t"
         "lsrs r2, r2, #15\n\t"
         "lsrs r3, r3, #16\n\t"
         "muls r1, r3, r1\n\t"
         "adds r2, r2, r1\n\t"
-        "adds r2, r2, r5\n\t"
-        "ldmia r6!, {r5}\n\t"
-        "lsrs r2, r2, r5\n\t"
+        "adds r2, r2, r4\n\t"
+        "lsrs r2, r5\n\t"
+        "5:\n\t"
         "mov r1, r9\n\t"
         "strb r2, [r1]\n\t"
         "add r1, r11\n\t"
         "mov r9, r1\n\t"
         "cmp r0, r10\n\t"
-        "beq 4f\n\t"
-        "b 1b\n\t"
-        "4:\n\t"
+        "bne 1b\n\t"
         "pop {r4-r7}\n\t"
         "mov r8, r4\n\t"
         "mov r9, r5\n\t"
         "mov r10, r6\n\t"
         "mov r11, r7\n\t"
         "pop {r4-r7, pc}\n\t"
+        "6:\n\t"                                     /* beyond the reach */
+        "lsrs r2, r5, #16\n\t"
+        "cmp r1, #0\n\t"
+        "bmi 5b\n\t"
+        "lsrs r2, r5, #8\n\t"
+        "b 5b\n\t"
         ::: "r0", "r1", "r2", "r3", "r12", "cc", "memory");
 }
 #else
@@ -579,12 +573,132 @@ static void row_3x3_stride_1_steps_half_15(const int32_t *line, int8_t *y, const
         for (int32_t tap = 0; tap < 9; tap++) {
             acc += line[tap] * w[tap];
         }
-        *y = clamp_multiply(acc, k, 15);
+        *y = clamp_multiply(acc + (int32_t)k[0], &k[1], 15);
         line += 3;
         y += step;
     }
 }
 #endif
+
+/* count taps of two pixels, a and b, as words a + (b << 16); place tells how many bytes beyond `to` each lies. Gives the
+ * place of the next tap. */
+#ifdef __ARM_ARCH_6M__
+static __attribute__((naked, noinline, used)) const uint16_t *pack_two_short(
+    uint32_t *to TAKEN_BY_ASSEMBLY,           /* r0 */
+    const uint16_t *place TAKEN_BY_ASSEMBLY,  /* r1 */
+    const int8_t *a TAKEN_BY_ASSEMBLY,        /* r2 */
+    const int8_t *b TAKEN_BY_ASSEMBLY,        /* r3 */
+    int32_t count TAKEN_BY_ASSEMBLY)          /* stack */
+{
+    /* r4 how far a and b are read, r5 taps left, r6 r7 a tap */
+    __asm__ volatile(
+        ".syntax unified\n\t" /* gcc's own default for Armv6-M is the older syntax */
+        "push {r4-r7, lr}\n\t"
+        "ldr r5, [sp, #20]\n\t"
+        "movs r4, #0\n\t"
+        "subs r5, r5, #4\n\t"
+        "blo 2f\n\t"
+        "1:\n\t"
+        "ldrsb r6, [r2, r4]\n\t"
+        "ldrsb r7, [r3, r4]\n\t"
+        "lsls r7, r7, #16\n\t"
+        "adds r6, r6, r7\n\t"
+        "ldrh r7, [r1, #0]\n\t"
+        "str r6, [r0, r7]\n\t"
+        "adds r4, r4, #1\n\t"
+        "ldrsb r6, [r2, r4]\n\t"
+        "ldrsb r7, [r3, r4]\n\t"
+        "lsls r7, r7, #16\n\t"
+        "adds r6, r6, r7\n\t"
+        "ldrh r7, [r1, #2]\n\t"
+        "str r6, [r0, r7]\n\t"
+        "adds r4, r4, #1\n\t"
+        "ldrsb r6, [r2, r4]\n\t"
+        "ldrsb r7, [r3, r4]\n\t"
+        "lsls r7, r7, #16\n\t"
+        "adds r6, r6, r7\n\t"
+        "ldrh r7, [r1, #4]\n\t"
+        "str r6, [r0, r7]\n\t"
+        "adds r4, r4, #1\n\t"
+        "ldrsb r6, [r2, r4]\n\t"
+        "ldrsb r7, [r3, r4]\n\t"
+        "lsls r7, r7, #16\n\t"
+        "adds r6, r6, r7\n\t"
+        "ldrh r7, [r1, #6]\n\t"
+        "str r6, [r0, r7]\n\t"
+        "adds r4, r4, #1\n\t"
+        "adds r1, r1, #8\n\t"
+        "subs r5, r5, #4\n\t"
+        "bhs 1b\n\t"
+        "2:\n\t"
+        "adds r5, r5, #4\n\t"
+        "beq 4f\n\t"
+        "3:\n\t"
+        "ldrsb r6, [r2, r4]\n\t"
+        "ldrsb r7, [r3, r4]\n\t"
+        "lsls r7, r7, #16\n\t"
+        "adds r6, r6, r7\n\t"
+        "ldrh r7, [r1]\n\t"
+        "str r6, [r0, r7]\n\t"
+        "adds r4, r4, #1\n\t"
+        "adds r1, r1, #2\n\t"
+        "subs r5, r5, #1\n\t"
+        "bne 3b\n\t"
+        "4:\n\t"
+        "movs r0, r1\n\t"
+        "pop {r4-r7, pc}\n\t"
+        ::: "r0", "r1", "r2", "r3", "r12", "cc", "memory");
+}
+#else
+/* The same in C. */
+static const uint16_t *pack_two_short(uint32_t *to, const uint16_t *place, const int8_t *a, const int8_t *b, int32_t count)
+{
+    for (int32_t i = 0; i < count; i++) {
+        to[place[i] / 4] = (uint32_t)(int32_t)a[i] + ((uint32_t)(int32_t)b[i] << 16);
+    }
+    return place + count;
+}
+#endif
+
+/* What a layer's windows are; border stands for a pixel that the image lacks. */
+typedef struct {
+    const int8_t *x;
+    const int8_t *border;
+    int32_t in_h, in_w, in_c;
+    int32_t kernel_h, kernel_w;
+    int32_t stride_h, stride_w;
+    int32_t dilation_h, dilation_w;
+    int32_t pad_top, pad_left;
+} pack_windows_short_t;
+
+static inline const int8_t *pack_windows_short_pixel(const pack_windows_short_t *k, int32_t iy, int32_t ix)
+{
+    return iy < 0 || iy >= k->in_h || ix < 0 || ix >= k->in_w ? k->border : &k->x[(iy * k->in_w + ix) * k->in_c];
+}
+
+/* The taps of the windows of two output pixels, the second of which is not above the first. Rows that lie inside the
+ * image are one run each. */
+static __attribute__((noinline)) void pack_windows_short(const pack_windows_short_t *k, uint32_t *to, const uint16_t *place,
+                                                              int32_t oy, int32_t ox, int32_t other_y, int32_t other_x)
+{
+    const int32_t left = ox * k->stride_w - k->pad_left;
+    const int32_t other_left = other_x * k->stride_w - k->pad_left;
+    const int32_t first = left < other_left ? left : other_left;
+    const int32_t last = left < other_left ? other_left : left;
+    const int columns = k->dilation_w == 1 && first >= 0 && last + k->kernel_w <= k->in_w ? 1 : 0;
+    int32_t iy = oy * k->stride_h - k->pad_top;
+    int32_t other_iy = other_y * k->stride_h - k->pad_top;
+    for (int32_t ky = 0; ky < k->kernel_h; ky++) {
+        const int32_t run = columns && iy >= 0 && other_iy < k->in_h ? k->kernel_w : 1;
+        for (int32_t kx = 0; kx < k->kernel_w; kx += run) {
+            const int8_t *const a = pack_windows_short_pixel(k, iy, left + kx * k->dilation_w);
+            const int8_t *const b = pack_windows_short_pixel(k, other_iy, other_left + kx * k->dilation_w);
+            place = pack_two_short(to, place, a, b, run * k->in_c);
+        }
+        iy += k->dilation_h;
+        other_iy += k->dilation_h;
+    }
+}
 
 /* sums[j] = the products of x with the weights of output j, added up; the weights of four outputs lie side by side.
  * Outputs 1 and 3 are one less where 0 or 2 is negative: a half of the word is then w0 + 256 * w1, and the sum of its
@@ -710,58 +824,42 @@ static void sums_of_four_short(const int8_t *weights, const int8_t *x, int32_t c
 #endif
 
 /* Convolution: eight pixels at a time become a column of words that hold two of them, from which every
- * channel is made. `place` is where a tap's word lies: taps are dealt into groups whose sums are exact. */
+ * channel is made. `place` is where a tap's word lies: taps are dealt into groups whose sums are exact.
+ * A pixel of the border, at the column's end, stands for all that the image lacks.
+ */
 static __attribute__((noinline)) void conv2d_octets(const int8_t *x, int8_t *y, const uint32_t *stream,
                           const uint16_t *place, uint32_t *column)
 {
+    int8_t *const border = (int8_t *)&column[4 * 12];
+    fill_bytes(border, -128, 1);
+    const pack_windows_short_t windows = {
+        x, border, 8, 8, 1, 3, 3, 2, 2, 1, 1, 0, 0,
+    };
     int32_t oy = 0;
     int32_t ox = 0;
-    for (int32_t pixel = 0; pixel < 16; pixel++) {
-        const int32_t slot = pixel % 8; /* below 4 a lower half of a word, from there an upper one */
-        uint32_t *const to = &column[slot % 4];
-        const uint16_t *tap = place;
-        const int32_t top = oy * 2;
-        const int32_t left = ox * 2;
-        for (int32_t ky = 0; ky < 3; ky++) {
-            const int32_t iy = top + ky;
-            if (iy < 0 || iy >= 8) {
-                tap = pack_border(to, tap, -128, 3, slot >= 4);
-                continue;
+    for (int32_t pixel = 0; pixel < 16; pixel += 8) {
+        for (int32_t i = pixel; i < pixel + 4 && i < 16; i++) {
+            uint32_t *const to = &column[i - pixel]; /* of pixels i and i + 4, or of i alone */
+            int32_t other_y = oy;
+            int32_t other_x = i + 4 < 16 ? ox + 4 : ox;
+            while (other_x >= 4) {
+                other_x -= 4;
+                other_y++;
             }
-            const int8_t *const row = &x[iy * 8];
-            if (left >= 0 && left + 3 <= 8) {
-                tap = pack_pixel(to, tap, &row[left], 3, slot >= 4);
-                continue;
-            }
-            for (int32_t kx = 0; kx < 3; kx++) {
-                const int32_t ix = left + kx;
-                if (ix < 0 || ix >= 8) {
-                    tap = pack_border(to, tap, -128, 1, slot >= 4);
-                } else {
-                    tap = pack_pixel(to, tap, &row[ix], 1, slot >= 4);
-                }
+            pack_windows_short(&windows, to, place, oy, ox, other_y, other_x);
+            if (++ox == 4) {
+                ox = 0;
+                oy++;
             }
         }
-        if (++ox == 4) {
-            ox = 0;
+        for (ox += 4; ox >= 4; ox -= 4) {
             oy++;
         }
-        if (slot < 7 && pixel + 1 < 16) {
-            continue;
-        }
-        /* A pixel that isn't there is written where the last one is, and before it. */
-        const int32_t at[7] = {
-            (slot < 1 ? slot : 1) * 4,
-            (slot < 2 ? slot : 2) * 4,
-            (slot < 3 ? slot : 3) * 4,
-            (slot < 4 ? slot : 4) * 4,
-            (slot < 5 ? slot : 5) * 4,
-            (slot < 6 ? slot : 6) * 4,
-            slot * 4,
-        };
-        octets_1x8_groups_of_2_half_15(stream, column, y, at, 12, 12, 4);
-        y += (slot + 1) * 4;
+        const int32_t last = pixel + 8 <= 16 ? 7 : 16 - 1 - pixel;
+        octets_1x8_groups_of_4_half_15(stream, column, y, 4, last, 12, 12, 4);
+        y += (last + 1) * 4;
     }
+    x += 8 * 8;
 }
 
 /* Depthwise 3x3 convolution: `line` holds the three rows under a window side by side, column after column, so that a
@@ -807,7 +905,7 @@ static __attribute__((noinline)) void depthwise_line_m0(const int8_t *x, int8_t 
                     to += 3;
                 }
             }
-            row_3x3_stride_1_steps_half_15(line, &y[oy * 4 * 4 + c], turned[turn], &constants[c * 6], 4, 4);
+            row_3x3_stride_1_steps_half_15(line, &y[oy * 4 * 4 + c], turned[turn], &constants[c * 5], 4, 4);
             newest = turn;
             turn = turn == 2 ? 0 : turn + 1;
         }
@@ -817,7 +915,7 @@ static __attribute__((noinline)) void depthwise_line_m0(const int8_t *x, int8_t 
 }
 
 /* 1x1 convolution: each output channel is the dot product of a pixel with its row of weights. */
-static void conv2d_c(const int8_t *x, int8_t *y, const int8_t *weights, const int32_t *bias,
+static __attribute__((noinline)) void conv2d_c(const int8_t *x, int8_t *y, const int8_t *weights, const int32_t *bias,
                      const int32_t *multiplier, const int8_t *shift)
 {
     for (int32_t pixel = 0; pixel < 4 * 4; pixel++) {
@@ -837,7 +935,7 @@ static void conv2d_c(const int8_t *x, int8_t *y, const int8_t *weights, const in
 }
 
 /* The sum over the reduced axes, requantized; a mean is divided by its multiplier. */
-static void mean_c(const int8_t *x, int8_t *y)
+static __attribute__((noinline)) void mean_c(const int8_t *x, int8_t *y)
 {
     for (int32_t i0 = 0; i0 < 8; i0++) {
         int32_t sum = -48;
@@ -850,7 +948,7 @@ static void mean_c(const int8_t *x, int8_t *y)
 }
 
 /* Fully connected: every input is multiplied with the weights of four outputs, which lie side by side. */
-static void fully_connected_fours_m0(const int8_t *x, int8_t *y, const int8_t *weights,
+static __attribute__((noinline)) void fully_connected_fours_m0(const int8_t *x, int8_t *y, const int8_t *weights,
                                      const uint32_t *constants)
 {
     const uint32_t *k = constants;
@@ -860,8 +958,8 @@ static void fully_connected_fours_m0(const int8_t *x, int8_t *y, const int8_t *w
         sums_of_four_short(w, x, 8, acc);
         w += 4 * 8;
         for (int32_t j = 0; j < 4 && oc + j < 3; j++) {
-            y[oc + j] = mirrored_multiply(acc[j], k, 16);
-            k += 7;
+            y[oc + j] = mirrored_multiply(acc[j] + (int32_t)k[0], &k[1], 16);
+            k += 6;
         }
     }
     x += 8;
@@ -869,7 +967,7 @@ static void fully_connected_fours_m0(const int8_t *x, int8_t *y, const int8_t *w
 }
 
 /* Softmax of each row: exp(x - max) from a table, divided by the sum in fixed point. */
-static void softmax_c(const int8_t *x, int8_t *y, const int32_t *exp_table)
+static __attribute__((noinline)) void softmax_c(const int8_t *x, int8_t *y, const int32_t *exp_table)
 {
     for (int32_t row = 0; row < 1; row++) {
         int32_t top = -128;
@@ -926,10 +1024,10 @@ int golden_run(golden_t *ctx)
     int8_t *const arena = ctx->arena.bytes;
 
     /* conv: conv2d [1,8,8,1] -> [1,4,4,4], stride 2x2, pad 0,1,0,1, fused relu */
-    conv2d_octets(&arena[192], &arena[192], conv_stream, conv_place, (uint32_t *)(void *)&arena[0]);
+    conv2d_octets(&arena[196], &arena[196], conv_stream, conv_place, (uint32_t *)(void *)&arena[0]);
 
     /* depthwise: depthwise_conv2d [1,4,4,4] -> [1,4,4,4], stride 1x1, pad 1,1,1,1, fused relu */
-    depthwise_line_m0(&arena[192], &arena[72], depthwise_weights, depthwise_constants,
+    depthwise_line_m0(&arena[196], &arena[72], depthwise_weights, depthwise_constants,
                       (int32_t *)(void *)&arena[0]);
 
     /* pointwise: conv2d [1,4,4,4] -> [1,4,4,8], stride 1x1 */
@@ -953,7 +1051,7 @@ int8_t *golden_input(golden_t *ctx, int index)
 
     switch (index) {
     case 0:
-        return &arena[192];
+        return &arena[196];
     default:
         return NULL;
     }
@@ -974,7 +1072,7 @@ const int8_t *golden_output(const golden_t *ctx, int index)
 int golden_invoke(golden_t *ctx, const int8_t *in, int8_t *out)
 {
     int8_t *const arena = ctx->arena.bytes;
-    int8_t *const input0 = &arena[192];
+    int8_t *const input0 = &arena[196];
     for (int32_t i = 0; i < 64; i++) {
         input0[i] = in[i];
     }
