@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tinsmith.codegen.literals import COLUMNS
 from tinsmith.codegen.program import Program
 
 
@@ -12,7 +14,8 @@ def arena_facts(program: Program) -> dict[str, Any]:
     """The arenas as templates see them.
 
     inside: the arena is a member of the context; else the context has pointers to the arenas, which
-    the caller gives or the model's .c file holds.
+    the caller gives or the model's .c file holds. state: lines with the bytes of each that hold the
+    model's state.
     """
     inside = len(program.arenas) == 1 and not program.caller_arena
     upper = program.name.upper()
@@ -60,6 +63,13 @@ def arena_name(region: str) -> str:
 
 
 def _kept_ranges(program: Program, region: str) -> list[str]:
-    """The bytes of an arena that hold state, as `first..last`."""
+    """Lines with the bytes of an arena that hold state, as `first..last`."""
     kept = sorted((s.view.offset, s.view.nbytes) for s in program.state if s.view.region == region)
-    return [f"{offset}..{offset + nbytes - 1}" for offset, nbytes in kept]
+    ranges: list[tuple[int, int]] = []
+    for offset, nbytes in kept:
+        begin, end = ranges[-1] if ranges else (-1, -1)
+        if end == offset:
+            ranges[-1] = begin, offset + nbytes
+        else:
+            ranges.append((offset, offset + nbytes))
+    return textwrap.wrap(", ".join(f"{begin}..{end - 1}" for begin, end in ranges), COLUMNS - 10)
