@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cases import CASES
-from support.kernel_edges import edges
+from support.kernel_edges import edges, many_pixels
 from support.merge import merge
 from support.nets import Net
 from tinsmith.codegen.kernels import KERNELS, Kernel, kernels_of
@@ -95,6 +95,7 @@ def _layer(
 def _candidates(isa: tuple[str, ...], seen: set[Variant]) -> Iterator[Graph]:
     rng = np.random.default_rng(11)
     yield from edges(rng)
+    yield from many_pixels(rng)
     yield from _more_edges(rng)
     for op in sorted(CASES):
         for case in CASES[op]:
