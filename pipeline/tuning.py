@@ -219,23 +219,27 @@ def _fitting(
     measured: Mapping[str, Costs],
 ) -> Program:
     """The network as measured costs choose; layers go back to what the cost model chooses, those
-    that free the most RAM first, until it fits the target where it does without tuning."""
+    that free the most RAM first, until it fits the target as it does without tuning: no more RAM
+    than there is, and no stripes that it had no need of."""
     ram_bytes = options.limited(target).ram_bytes
     most = None if ram_bytes is None else max(ram_bytes, plain.arena_bytes)
-    kept: dict[str, str] = {}
 
     def lowered(choice: Mapping[str, str]) -> Program:
-        return lower_for(
-            graph, "network", target, replace(options, choice=tuple(choice.items())), measured
-        )
+        named = replace(options, choice=tuple(choice.items()))
+        return lower_for(graph, "network", target, named, measured)
 
+    def excess(program: Program) -> tuple[int, bool]:
+        beyond = 0 if most is None else max(program.arena_bytes - most, 0)
+        return beyond, len(program.loops) > len(plain.loops)
+
+    kept: dict[str, str] = {}
     tuned = lowered(kept)
-    while most is not None and tuned.arena_bytes > most:
-        back = {n: plain.kernels[n] for n in measured if tuned.kernels[n] != plain.kernels[n]}
-        trials = [(lowered({**kept, n: k}), n) for n, k in back.items()]
-        if not trials:
+    while any(excess(tuned)):
+        back = [n for n in measured if tuned.kernels[n] != plain.kernels[n]]
+        if not back:
             return plain
-        tuned, name = min(trials, key=lambda t: t[0].arena_bytes)
+        trials = [(lowered({**kept, n: plain.kernels[n]}), n) for n in back]
+        tuned, name = min(trials, key=lambda t: (*excess(t[0]), t[0].arena_bytes))
         kept[name] = plain.kernels[name]
     return tuned
 

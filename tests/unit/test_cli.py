@@ -405,3 +405,13 @@ def test_lists_and_checks_print(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     for text in ("cortex-m0plus", "depthwise_conv2d", "ziglang"):
         assert text in printed
+
+
+def test_tuning_for_a_target_without_an_emulator_ends_with_2_before_anything_is_read(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    absent = tmp_path / "absent.tflite"
+    code, error = fail(capsys, "generate", absent, "-t", "host", "-o", tmp_path / "out", "--tune")
+    assert code == 2
+    assert "--tune: host has no emulator that counts instructions" in error
+    assert "cortex-m4" in error
