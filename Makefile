@@ -1,6 +1,7 @@
 # Everything a fresh machine needs: Python 3.11 or newer with venv, and make. No root.
 #   make demo    installs into .venv and runs the main job on examples/mnist
 #   make test    installs what the tests need and runs them
+#   make bench   counts instructions and bytes of models, networks and single kernels
 
 PYTHON ?= python3
 VENV := .venv
@@ -46,6 +47,8 @@ lint: $(VENV)/.all
 
 bench: $(VENV)/.all
 	$(BIN)/python bench/cortex_m.py
+	$(BIN)/python bench/networks.py
+	$(BIN)/python bench/kernel_grid.py
 
 clean:
 	rm -rf build dist *.egg-info
