@@ -1,12 +1,12 @@
 """Fits the cost model to measurements in the emulator and writes codegen/cost_table.py.
 
-    python bench/fit_costs.py [--layers 60] [--check 30] [--seed 0] [--dry]
+    python bench/fit_costs.py [--cores cortex-m4 ...] [--layers 70] [--check 30] [--seed 0] [--dry]
 
 Per core and op, a seeded grid of layers is measured with every kernel that can compute it. The
 coefficients are those of the least relative error, none below 0. Then layers of another seed are
 measured, to see what is chosen for them: the script prints each kernel's error, and every layer for
 which the objectives "time" or "balanced" choose a kernel that takes more instructions than the
-plain C one. --dry writes nothing.
+plain C one. Cores that are left out keep what they have. --dry writes nothing.
 """
 
 from __future__ import annotations
@@ -200,11 +200,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--check", type=int, default=30, help="others to choose for, per op and core"
     )
+    parser.add_argument("--cores", nargs="+", choices=tuple(CORES.values()), default=None)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--dry", action="store_true", help="write nothing")
     options = parser.parse_args(arguments)
-    table: dict[str, dict[str, Fitted]] = {}
+    table = dict(cost.TABLE)
     for family, core in CORES.items():
+        if options.cores and core not in options.cores:
+            continue
         target = target_named(core)
         print(f"{core}:", flush=True)
         rows = [m for op in OPS for m in measure_grid(op, target, options.layers, options.seed)]
