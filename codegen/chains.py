@@ -80,14 +80,19 @@ def facts_of(net: Network, choices: Sequence[Choice], flow: Flow) -> Facts:
 
 
 def _unit_rows(net: Network, choice: Choice) -> float:
-    """How many rows a kernel makes at once, as its access trace tells: whole ones, or a part of
-    one; 0 where it doesn't tell."""
+    """How many rows a kernel makes at once, as its access trace tells; 0 where it doesn't tell.
+
+    Pixels one after another may be a part of a row, or some more than one; what goes zigzag over
+    several rows makes these as a whole.
+    """
     rule = (choice.plan.overlap or {}).get(0)
     out = net.graph.tensors[choice.node.outputs[0]]
     if rule is None or len(out.shape) != 4:
         return 0.0
-    rows = float(rule.write_high[0]) * out.shape[1] / out.nbytes
-    return rows if rows <= 1 else float(np.ceil(rows))
+    high = rule.write_high[:2].tolist()
+    rows = float(high[0]) * out.shape[1] / out.nbytes
+    in_line = len(high) < 2 or high[1] == 2 * high[0]
+    return rows if in_line or rows <= 1 else float(np.ceil(rows))
 
 
 def plain_calls(facts: Facts) -> list[Candidate]:

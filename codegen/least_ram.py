@@ -55,7 +55,7 @@ def _streamed(
         if layout is None:
             continue
         score = _score(_size(layout), cut.cost, whole, limit_bytes)
-        if found is None or score < found[0]:
+        if score < (_score(_size(best), 0, whole, limit_bytes) if found is None else found[0]):
             found = score, layout, partial(order.laid_out, cut.chains)
     return None if found is None else found[1:]
 
