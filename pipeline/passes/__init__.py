@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from tinsmith.pipeline.errors import ModelError
 from tinsmith.pipeline.graph import Graph
 from tinsmith.pipeline.passes.dead_channels import dead_channels
+from tinsmith.pipeline.passes.depthwise_to_conv import depthwise_to_conv
 from tinsmith.pipeline.passes.drop_requantize import drop_requantize
 from tinsmith.pipeline.passes.fold_batch_norm import fold_batch_norm
 from tinsmith.pipeline.passes.fold_bias import fold_bias
@@ -45,6 +46,7 @@ INT_PASSES: tuple[Pass, ...] = (
     simplify_layout,
     fold_pad,
     fuse_activation,
+    depthwise_to_conv,
     dead_channels,
     remove_dead,
 )
