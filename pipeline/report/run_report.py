@@ -25,6 +25,11 @@ class GateResult:
 _NETWORKS = (("teacher", "teacher"), ("student", "distil"), ("pruned", "prune"))
 
 
+def _quantized(config: Config) -> str:
+    """How the report calls the quantized network: by the type of its activations."""
+    return f"int{config.quantize.activations}"
+
+
 def collect(config: Config, folders: Mapping[str, Path]) -> dict[str, Any]:
     """report.json: accuracy (percent of all test images), parameters, MACs, validation by target.
 
@@ -40,7 +45,7 @@ def collect(config: Config, folders: Mapping[str, Path]) -> dict[str, Any]:
             report["test_samples"] = metrics["test_samples"]
     if "quantize" in folders:
         metrics = json.loads((folders["quantize"] / "metrics.json").read_text())
-        report["accuracy"]["int8"] = metrics["accuracy"]
+        report["accuracy"][_quantized(config)] = metrics["accuracy"]
     if "validate" in folders:
         validation = json.loads((folders["validate"] / "validation.json").read_text())
         report["validation"] = validation
@@ -86,7 +91,7 @@ def check_gates(config: Config, report: Mapping[str, Any]) -> tuple[GateResult, 
     if "pruned" in macs:
         at_most("pruned_macs", gates.pruned_macs, macs["pruned"] / macs["student"])
     at_most("prune_drop", gates.prune_drop, drop("student", "pruned"))
-    at_most("quantize_drop", gates.quantize_drop, drop("pruned", "int8"))
+    at_most("quantize_drop", gates.quantize_drop, drop("pruned", _quantized(config)))
     for target, fields in report.get("validation", {}).items():
         wrong = fields["mismatches"] + sum(fields["oracles"].values())
         at_most(f"{target}: bytes that differ", 0, wrong)

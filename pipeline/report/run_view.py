@@ -108,7 +108,7 @@ def _print_targets(console: Console, validation: Mapping[str, Any]) -> None:
         ("target", "left"), ("accuracy", "right"), ("bytes that differ", "right"),
         ("instructions", "right"), ("flash", "right"), ("weights", "right"), ("code", "right"),
         ("arena", "right"), ("stack", "right"),
-        title="The C on the device, against the int8 interpreter",
+        title="The C on the device, against the interpreter",
     )  # fmt: skip
     for target, fields in validation.items():
         table.add_row(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 import struct
 from pathlib import Path
 from typing import Any
@@ -107,10 +108,27 @@ def test_a_second_run_computes_nothing_and_gives_the_same_report(
     assert json.loads((project / "out" / "report.json").read_text()) == report
 
 
+def test_the_same_student_with_int16_activations_is_proven_too(
+    project: Path, report: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = tmp_path / "wide"
+    shutil.copytree(project, folder, symlinks=True)
+    config = folder / "tinsmith.toml"
+    text = config.read_text().replace("[quantize]", "[quantize]\n        activations = 16")
+    config.write_text(text.replace(json.dumps(TARGETS), '["cortex-m4"]'))
+    assert run("run", folder) == 0
+    wide = json.loads((folder / "out" / "report.json").read_text())
+    assert set(wide["accuracy"]) == {"teacher", "student", "pruned", "int16", "device"}
+    assert wide["accuracy"]["pruned"] == report["accuracy"]["pruned"]
+    assert abs(wide["accuracy"]["int16"] - wide["accuracy"]["pruned"]) <= 1.0
+    assert all(v["bit_exact"] for v in wide["validation"].values())
+    header = folder / "out" / wide["sources"]["cortex-m4"] / "digits.h"
+    assert "int16_t *digits_input(" in header.read_text()
+
+
 def test_the_generated_folder_builds_and_its_self_test_passes(
     project: Path, report: dict[str, Any], tmp_path: Path
 ) -> None:
-    import shutil
     import subprocess
 
     if shutil.which("cmake") is None or shutil.which("cc") is None:
