@@ -118,13 +118,9 @@ def _beyond_int16(call: OpCall) -> list[str]:
     reasons, depth = [], matrices(call)[0][-1]
     if depth > MOST_INT16_DEPTH:
         reasons.append(f"rows of {depth} int16 values; allowed: {MOST_INT16_DEPTH}")
-    if all(t.quant is not None for t in (call.input(0), call.input(1), *call.outputs)):
-        factor = call.input(0).scale * call.input(1).scale / call.output.scale
-        if factor >= mac.WIDE_FACTOR:
-            reasons.append(
-                f"its sums are multiplied by {factor:.3g}; "
-                f"allowed for int16: below {mac.WIDE_FACTOR}"
-            )
+    a, b, y = call.input(0).quant, call.input(1).quant, call.output.quant
+    if a is not None and b is not None and y is not None:
+        reasons += mac.beyond_wide_factor(a, b, y)
     return reasons
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinsmith.pipeline import numerics
-from tinsmith.pipeline.graph import Activation, Array, DType, Tensor
+from tinsmith.pipeline.graph import Activation, Array, DType, QuantParams, Tensor
 from tinsmith.pipeline.ops.op import OpCall, Values, asymmetric
 
 
@@ -197,13 +197,17 @@ def _beyond_int16(call: OpCall) -> list[str]:
     if w.quant is not None and w.quant.bits != 8:
         reasons.append(f"the weights have {w.quant.bits} bits; allowed beside int16: 8")
     if w.quant is not None and x.quant is not None and y.quant is not None:
-        factor = x.scale * max(w.quant.scale) / y.scale
-        if factor >= WIDE_FACTOR:
-            reasons.append(
-                f"its sums are multiplied by {factor:.3g}; allowed for int16: below {WIDE_FACTOR}"
-            )
+        reasons += beyond_wide_factor(x.quant, w.quant, y.quant)
     if bias is not None and bias.data is not None and bias.size:
         largest = max(abs(int(bias.data.min())), abs(int(bias.data.max())))
         if largest >= WIDE_BIAS:
             reasons.append(f"the bias holds {largest}; allowed: below 2^46")
     return reasons
+
+
+def beyond_wide_factor(a: QuantParams, b: QuantParams, y: QuantParams) -> tuple[str, ...]:
+    """Reasons where sums of a * b need a factor that int64 sums may not be multiplied by."""
+    factor = max(a.scale) * max(b.scale) / min(y.scale)
+    if factor < WIDE_FACTOR:
+        return ()
+    return (f"its sums are multiplied by {factor:.3g}; allowed for int16: below {WIDE_FACTOR}",)

@@ -12,13 +12,14 @@ from cases_int16_mac import INT16_MAC_CASES
 from support.case import q
 from tinsmith.pipeline.errors import UnsupportedModel
 from tinsmith.pipeline.exporters.onnx import to_onnx_qdq
-from tinsmith.pipeline.graph import DType, Graph, GraphBuilder, rebuild
+from tinsmith.pipeline.graph import DType, Graph, GraphBuilder, QuantParams, rebuild
 from tinsmith.pipeline.ops.batch_matmul import BatchMatmulAttrs
 from tinsmith.pipeline.ops.mean import ReduceAttrs
 from tinsmith.pipeline.ops.pool2d import Pool2dAttrs
 from tinsmith.pipeline.verify import verify
 
 INT16 = DType.INT16
+SEVERAL = QuantParams((0.1,) * 8, (0,), 0)
 
 
 def case(op: str, name: str) -> Graph:
@@ -40,6 +41,9 @@ def changed(graph: Graph, i: int, **fields: Any) -> Graph:
         ("conv2d", "one_pixel", -1, {"quant": q(0.1, 3)}, "int16 with zero point 3; allowed: 0"),
         ("conv2d", "one_pixel", -1, {"quant": q(1e-9)}, "are multiplied by .*; allowed for int16"),
         ("conv2d", "one_pixel", 2, {"data": np.full(11, 1 << 46)}, r"holds .*; allowed: below 2"),
+        ("conv2d", "one_pixel", 0, {"quant": SEVERAL}, "has 8 scales; allowed: one"),
+        ("conv2d", "one_pixel", -1, {"quant": SEVERAL}, "has 8 scales; allowed: one"),
+        ("batch_matmul", "matrices", 0, {"quant": SEVERAL}, "has 8 scales; allowed: one"),
         ("fully_connected", "small", -1, {"quant": q(1e-9)}, "allowed for int16: below 128"),
         ("batch_matmul", "matrices", -1, {"quant": q(1e-9)}, "allowed for int16: below 128"),
     ],
