@@ -21,6 +21,7 @@ from tinsmith.codegen.stripes import Chain, Flow, chain_of, most_delta
 from tinsmith.pipeline.ops import OPS, call_of
 
 MOST_CALLS = 16  # of a chain
+MOST_RUNS = 500  # of calls that are looked at: a bound on the time of networks of many layers
 MOST_PEAKS = 40  # to which cuts are looked for
 HEIGHTS = (1, 2, 4, 8, 16)
 GRAINS = (1, 2)
@@ -109,23 +110,22 @@ def _plain_peak(facts: Facts, place: int) -> int:
 
 
 def candidates(facts: Facts, plain: Sequence[Candidate]) -> list[Candidate]:
-    """All chains that may lower the peak."""
+    """All chains that may lower the peak; of very many only the shorter ones."""
     graph = facts.net.graph
     floor = max(
         sum(graph.tensors[n].nbytes for n in graph.inputs),
         sum(graph.tensors[n].nbytes for n in graph.outputs),
     )
     most = max((p.peak_bytes for p in plain), default=0)
-    found = []
-    count = len(facts.choices)
-    for first in range(count):
-        for end in range(first + 2, min(first + MOST_CALLS, count) + 1):
-            if facts.flow.windows[end - 1] is None:
-                break
-            if max(p.peak_bytes for p in plain[first:end]) <= floor:
-                continue
-            found += _of_heights(facts, first, end, most)
-    return found
+    runs = [
+        (first, end)
+        for first in range(len(plain))
+        for end in range(first + 2, min(first + MOST_CALLS, len(plain)) + 1)
+        if all(window is not None for window in facts.flow.windows[first:end])
+        and max(p.peak_bytes for p in plain[first:end]) > floor
+    ]
+    runs.sort(key=lambda run: (run[1] - run[0], run))
+    return [c for run in runs[:MOST_RUNS] for c in _of_heights(facts, *run, most)]
 
 
 def _of_heights(facts: Facts, first: int, end: int, most: int) -> list[Candidate]:

@@ -35,7 +35,7 @@ def least_ram(
             best, plan = found
     if limit_bytes is not None and _size(best) <= limit_bytes:
         return best
-    return _improved(plan, best, kernels)
+    return _improved(plan, best, kernels, SAVING if limit_bytes is None else 0)
 
 
 def _size(layout: Layout) -> int:
@@ -74,12 +74,12 @@ def _score(nbytes: int, cost: float, whole: float, limit_bytes: int | None) -> f
     return slower / 1e6 if nbytes <= limit_bytes else float(nbytes)
 
 
-def _improved(plan: Planner, layout: Layout, kernels: Kernels) -> Layout:
-    """Slower kernels for the calls that need the most, as long as the arena gets smaller by
-    SAVING."""
+def _improved(plan: Planner, layout: Layout, kernels: Kernels, saving: float) -> Layout:
+    """Slower kernels for the calls that need the most, as long as each saves such a part of the
+    arena."""
     while True:
         found: Kernels | None = None
-        limit = int(_size(layout) * (1 - SAVING)) + 1
+        limit = _size(layout) - int(_size(layout) * saving)
         for trial in _alternatives(kernels, _neediest(layout)):
             better = plan(trial, limit)
             if better is not None:
