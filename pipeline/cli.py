@@ -183,6 +183,10 @@ def validate(
     calibrate: CalibrateOption = None,
     activations: ActivationsOption = 8,
     toolchain: ToolchainOption = None,
+    emulator: Annotated[
+        str | None,
+        typer.Option(help="unicorn or qemu; unicorn by default.", show_default=False),
+    ] = None,
     start: StartOption = None,
     end: EndOption = None,
     shape: ShapeOption = None,
@@ -216,6 +220,7 @@ def validate(
         toolchain=find_toolchain(toolchain, device),
         per_layer=per_layer,
         note=note,
+        emulator=emulator,
     )
     if save_outputs is not None:
         _save_outputs(save_outputs, dict(zip(graph.outputs, outputs, strict=True)))

@@ -143,8 +143,9 @@ def build(
     trace: bool = False,
     sanitize: bool = False,
     opt: str | None = None,
+    emulator: str | None = None,
 ) -> Build:
-    """Compiles a program into `folder`.
+    """Compiles a program into `folder`, for an emulator: the target's own, or the one named.
 
     Raises DoesNotFit where the target has less flash than the code and weights need, ToolMissing
     and ToolFailed as the toolchain does.
@@ -160,6 +161,7 @@ def build(
         weight_symbols=sources.weight_symbols,
         sanitize=sanitize,
         opt=opt,
+        emulator=emulator,
         extra_flags=_section_flags(program),
     )
     if image.sizes is not None and not trace:

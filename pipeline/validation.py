@@ -201,11 +201,13 @@ def validate(
     per_layer: bool = False,
     note: str = "",
     oracles: bool = True,
+    emulator: str | None = None,
 ) -> tuple[Validation, Outputs]:
     """Runs the samples everywhere and compares. Returns the report and the target's outputs.
 
     made: the compiled model, where there is one already; else it is compiled for the occasion.
-    expected: the interpreter's outputs, where they are known already.
+    expected: the interpreter's outputs, where they are known already. emulator: None is the
+    target's own; layers are compared on that one always.
     """
     graph = program.graph
     if expected is None:
@@ -214,7 +216,8 @@ def validate(
     skipped: dict[str, str] = {}
     if oracles:
         counts, skipped = ask_oracles(graph, samples, expected)
-    with nullcontext(made) if made else temporary_build(program, target, toolchain=toolchain) as b:
+    options = {"toolchain": toolchain, "emulator": emulator}
+    with nullcontext(made) if made else temporary_build(program, target, **options) as b:
         outputs, instructions, stack = run_device(b, samples)
         sizes, image = b.image.sizes, b.image
     mismatches = differing_bytes(outputs, expected)
@@ -234,7 +237,7 @@ def validate(
         weight_bytes=program.weight_bytes if sizes is None else sizes.weight_bytes,
         flash_bytes=None if sizes is None else sizes.flash_bytes,
         toolchain=image.toolchain,
-        emulator="host" if target.kind == "host" else "unicorn",
+        emulator=image.emulator,
         kernels=dict(program.kernels),
         objective=program.objective,
         arena_lower_bound=program.arena_lower_bound,

@@ -8,8 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from support.nets import Net
 from support.toy_models import assembly_sources, build, toy_interface, toy_reference, toy_sources
+from tinsmith.pipeline.deployment import make_program
 from tinsmith.pipeline.errors import ConfigError, DeviceSilent, ToolMissing
+from tinsmith.pipeline.ops.conv2d import Conv2dAttrs
+from tinsmith.pipeline.validation import random_samples, validate
 from tinsmith.targets.emulators import open_runner
 from tinsmith.targets.emulators.qemu import qemu_available
 from tinsmith.targets.harness import QEMU_MACHINES, ModelInterface
@@ -112,6 +116,19 @@ def test_a_model_that_goes_wrong_ends_in_an_error_and_the_runner_lives(
             list(runner.run([(good,), (bad,)]))
         (result,) = runner.run([(good,)])
     assert result.outputs == (toy_reference(np.zeros(64, np.int8), 10),)
+
+
+@needs_qemu
+def test_a_validation_may_ask_for_qemu() -> None:
+    net = Net("net", np.random.default_rng(1))
+    x = net.input((1, 6, 6, 3))
+    w = net.weights((8, 3, 3, 3), x, axis=0)
+    graph = net.graph([net.node("conv2d", [x, w, net.bias(w, x, 8)], Conv2dAttrs())])
+    target = target_named("nucleo-l4r5zi")
+    program = make_program(graph, "net", target)
+    report, _ = validate(program, target, random_samples(graph, 4), emulator="qemu", oracles=False)
+    assert (report.emulator, report.bit_exact, report.instructions) == ("qemu", True, None)
+    assert report.code_bytes is not None
 
 
 def test_an_image_for_one_machine_does_not_open_on_another(tmp_path: Path) -> None:

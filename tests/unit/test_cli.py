@@ -121,6 +121,14 @@ def test_an_unknown_target_ends_with_2_and_offers_the_nearest(
     assert "tinsmith targets" in error
 
 
+def test_an_emulator_that_does_not_run_the_target_names_those_that_do(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, error = fail(capsys, "validate", model, "-t", "cortex-m0plus", "--emulator", "qemu")
+    assert code == 2
+    assert "emulator 'qemu' does not run cortex-m0plus; allowed: unicorn" in error
+
+
 def test_an_unknown_target_in_a_configuration_is_refused_before_any_training(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
