@@ -381,7 +381,8 @@ class Generate(Table):
         default=["cortex-m4"], description="Targets to generate, build and validate for."
     )
     objective: Literal["balanced", "time", "size", "ram"] = Field(
-        default="balanced", description="What to prefer where kernels differ."
+        default="balanced",
+        description="What to prefer where kernels differ; ram also makes layers in stripes of rows.",
     )
     name: CName = Field(
         default="", description="Prefix of all C names; by default made from the name of the run."
