@@ -55,8 +55,8 @@ def _plan(call: OpCall, fixed: dict[str, object], fields: dict[str, int]) -> Ker
     steps = broadcast_steps(call)
     pointers, constants = operands(call, ("a", "b"))
     shape = {"size": call.output.size, **fields}
-    fixed = {"steps": steps, "type": C_TYPES[call.output.dtype], **fixed}
-    return KernelPlan(fixed, shape, pointers, constants, 0, overlap_in_order(call))
+    overlap = overlap_in_order(call)
+    return KernelPlan({"steps": steps, **fixed}, shape, pointers, constants, 0, overlap)
 
 
 def overlap_in_order(call: OpCall) -> dict[int, Overlap]:
@@ -94,7 +94,8 @@ def mul_plan(call: OpCall) -> KernelPlan:
 
 
 def extremum_plan(call: OpCall) -> KernelPlan:
-    return _plan(call, {"sign": ">" if call.op == "maximum" else "<"}, {})
+    sign = ">" if call.op == "maximum" else "<"
+    return _plan(call, {"sign": sign, "type": C_TYPES[call.output.dtype]}, {})
 
 
 def prelu_plan(call: OpCall) -> KernelPlan:

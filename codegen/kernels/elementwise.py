@@ -10,7 +10,6 @@ from tinsmith.codegen.kernels.packing import c_comment, c_identifier
 from tinsmith.codegen.program import C_TYPES, Constant, KernelPlan, Overlap, Pointer
 from tinsmith.pipeline import numerics
 from tinsmith.pipeline.graph import DType, Shape
-from tinsmith.pipeline.numerics import Multiplier
 from tinsmith.pipeline.ops import OPS, OpCall, add, quantize, softmax
 
 Steps = tuple[tuple[int, int, int], ...]  # extent, stride of a, stride of b
@@ -41,14 +40,10 @@ def add_plan(call: OpCall) -> KernelPlan:
         "left": k.left_shift,
     }
     whole = [i for i in (0, 1) if call.input(i).size == call.output.size]
-    fixed = {
-        "right_only": k.output.shift <= 0,
-        "steps": broadcast_steps(call),
-        "type": C_TYPES[call.output.dtype],
-    }
+    fixed = {"right_only": k.output.shift <= 0, "steps": broadcast_steps(call)}
     pointers, constants = operands(call, ("a", "b"))
-    nbytes, size = call.output.nbytes, call.output.size
-    overlap = {i: in_order(nbytes, nbytes, size) for i in whole if fixed["steps"] is None}
+    size = call.output.size
+    overlap = {i: in_order(size, size, size) for i in whole if fixed["steps"] is None}
     return KernelPlan(fixed, shape, pointers, constants, 0, overlap)
 
 
@@ -199,13 +194,9 @@ def dequantize_plan(call: OpCall) -> KernelPlan:
 
 def requantize_plan(call: OpCall) -> KernelPlan:
     """Integers to another integer type and scale, where a table of bytes does not serve."""
-    low, high = numerics.integer_range(call.output.dtype)
-    return rescaling_plan(call, quantize.requantize_multiplier(call), low, high)
-
-
-def rescaling_plan(call: OpCall, m: Multiplier, low: int, high: int) -> KernelPlan:
-    """Integers times a factor, clamped; an int32 output needs no clamp."""
+    m = quantize.requantize_multiplier(call)
     x, y = call.input(0), call.output
+    low, high = numerics.integer_range(y.dtype)
     right_only = m.shift <= 0
     fixed = {
         "x_type": C_TYPES[x.dtype], "y_type": C_TYPES[y.dtype], "right_only": right_only,

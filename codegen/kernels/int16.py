@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,10 +12,8 @@ from tinsmith.codegen.kernels.elementwise import (
     broadcast_steps,
     in_order,
     operands,
-    rescaling_plan,
     through_pointers,
 )
-from tinsmith.codegen.kernels.kernel import is_int16
 from tinsmith.codegen.kernels.packing import c_comment, c_identifier
 from tinsmith.codegen.program import C_TYPES, Constant, KernelPlan, Overlap, Pointer
 from tinsmith.pipeline import numerics
@@ -33,7 +33,7 @@ from tinsmith.pipeline.ops import (
 )
 from tinsmith.pipeline.ops.gate_functions import sigmoid_table
 from tinsmith.pipeline.ops.interpolation import INT16_MAX, INT16_MIN
-from tinsmith.pipeline.requant_proofs import Doubled, doubled
+from tinsmith.pipeline.requant_proofs import doubled
 
 
 def _overlap(call: OpCall) -> dict[int, Overlap]:
@@ -44,113 +44,74 @@ def _overlap(call: OpCall) -> dict[int, Overlap]:
 Parts = tuple[dict[str, object], dict[str, int]]  # fixed and shape fields
 
 
-def _scaling(name: str, found: Doubled) -> Parts:
-    """The fields of one requantization: its form, and the constants that the form needs."""
-    form = "shifted" if found.right else "high"
-    fixed: dict[str, object] = {name: (form, found.factor)}
-    return fixed, {f"{name}_m": found.m, f"{name}_half": found.half, f"{name}_right": found.right}
+def _scaling(name: str, m: Multiplier, low: int, high: int, left: int = 0) -> Parts:
+    """The fields of one requantization, of a value << left that lies in low..high.
+
+    Its form: one rounding high word, that and a shift, or TFLite's own two steps where the range
+    leaves no room for them.
+    """
+    found = doubled(m, low, high, 1 << left)
+    if found is None:
+        return {name: ("general", 1 << left)}, {f"{name}_m": m.m, f"{name}_shift": m.shift}
+    if not found.right:
+        return {name: ("high", found.factor)}, {f"{name}_m": found.m}
+    shifts = {f"{name}_half": found.half, f"{name}_right": found.right}
+    return {name: ("shifted", found.factor)}, {f"{name}_m": found.m, **shifts}
 
 
-def _exact(name: str, m: Multiplier, left: int) -> Parts | None:
-    """The same of a power of two times value << left, where nothing is rounded."""
+def _operand(name: str, m: Multiplier, left: int) -> tuple[Parts, tuple[int, int]]:
+    """The fields of an operand shifted left and requantized, and the range of what that gives."""
+    ends = np.array([INT16_MIN << left, INT16_MAX << left])
+    low, high = (int(end) for end in numerics.requantize(ends, m.m, m.shift))
     shift = left - 1 + m.shift
-    if m.m != 1 << 30 or m.shift > 0 or shift < 0:
-        return None
-    return {name: ("exact", 1 << shift)}, {}
+    if m.m == 1 << 30 and m.shift <= 0 <= shift:  # a power of two: nothing is rounded
+        return ({name: ("exact", 1 << shift)}, {}), (low, high)
+    return _scaling(name, m, int(ends[0]), int(ends[1]), left), (low, high)
 
 
-def _merged(*parts: Parts) -> Parts:
-    fixed: dict[str, object] = {}
-    shape: dict[str, int] = {}
+def _pair_plan(
+    call: OpCall, parts: Sequence[Parts], low: int, high: int, sign: str = "+"
+) -> KernelPlan:
+    pointers, constants = operands(call, ("a", "b"))
+    fixed: dict[str, object] = {"steps": broadcast_steps(call), "sign": sign}
+    fields = {"size": call.output.size, "y_min": low, "y_max": high}
     for part in parts:
         fixed |= part[0]
-        shape |= part[1]
-    return fixed, shape
-
-
-def _operand(name: str, m: Multiplier, left: int) -> tuple[Parts, tuple[int, int]] | None:
-    """The fields of an operand shifted left and requantized, and the range of what that gives."""
-    ends = numerics.requantize(np.array([INT16_MIN << left, INT16_MAX << left]), m.m, m.shift)
-    found = doubled(m, INT16_MIN << left, INT16_MAX << left, 1 << left)
-    part = _exact(name, m, left) or (None if found is None else _scaling(name, found))
-    return None if part is None else (part, (int(ends[0]), int(ends[1])))
-
-
-def _sum_parts(call: OpCall) -> Parts | None:
-    """Of add and sub; None where a sum times its multiplier would leave 32 bits."""
-    k = add.constants(call)
-    a, b = (_operand(n, m, k.left_shift) for n, m in zip("ab", k.multipliers, strict=True))
-    if a is None or b is None:
-        return None
-    low, high = b[1] if call.op == "add" else (-b[1][1], -b[1][0])
-    found = doubled(k.output, a[1][0] + low, a[1][1] + high)
-    return None if found is None else _merged(a[0], b[0], _scaling("y", found))
-
-
-def _square_parts(call: OpCall) -> Parts | None:
-    """Of squared_difference."""
-    k = squared_difference.constants(call)
-    a, b = (_operand(n, m, k.left_shift) for n, m in zip("ab", k.multipliers, strict=True))
-    if a is None or b is None:
-        return None
-    most = max(a[1][1] - b[1][0], b[1][1] - a[1][0])
-    found = doubled(k.output, 0, most * most)
-    return None if found is None else _merged(a[0], b[0], _scaling("y", found))
-
-
-def _product_parts(call: OpCall) -> Parts | None:
-    found = doubled(mul.constants(call).output, INT16_MIN * INT16_MAX, INT16_MIN * INT16_MIN)
-    return None if found is None else _scaling("y", found)
-
-
-def _pair_plan(call: OpCall, parts: Parts | None, low: int, high: int) -> KernelPlan:
-    assert parts is not None
-    pointers, constants = operands(call, ("a", "b"))
-    fixed = {"steps": broadcast_steps(call), "sign": "-" if call.op == "sub" else "+"}
-    fields = {"size": call.output.size, "y_min": low, "y_max": high}
-    overlap = overlap_in_order(call)
-    return KernelPlan(fixed | parts[0], fields | parts[1], pointers, constants, 0, overlap)
-
-
-def sum_when(call: OpCall) -> bool:
-    return is_int16(call) and _sum_parts(call) is not None
+        fields |= part[1]
+    return KernelPlan(fixed, fields, pointers, constants, 0, overlap_in_order(call))
 
 
 def sum_plan(call: OpCall) -> KernelPlan:
+    """Of add and sub."""
     k = add.constants(call)
-    return _pair_plan(call, _sum_parts(call), k.act_min, k.act_max)
-
-
-def square_when(call: OpCall) -> bool:
-    return is_int16(call) and _square_parts(call) is not None
+    a, (low, high) = _operand("a", k.multipliers[0], k.left_shift)
+    b, ends = _operand("b", k.multipliers[1], k.left_shift)
+    sign = "-" if call.op == "sub" else "+"
+    more = ends if sign == "+" else (-ends[1], -ends[0])
+    y = _scaling("y", k.output, low + more[0], high + more[1])
+    return _pair_plan(call, (a, b, y), k.act_min, k.act_max, sign)
 
 
 def square_plan(call: OpCall) -> KernelPlan:
+    """Of squared_difference."""
     k = squared_difference.constants(call)
-    return _pair_plan(call, _square_parts(call), k.act_min, k.act_max)
-
-
-def product_when(call: OpCall) -> bool:
-    return is_int16(call) and _product_parts(call) is not None
+    a, (a_low, a_high) = _operand("a", k.multipliers[0], k.left_shift)
+    b, (b_low, b_high) = _operand("b", k.multipliers[1], k.left_shift)
+    most = max(a_high - b_low, b_high - a_low)
+    y = _scaling("y", k.output, 0, most * most)
+    return _pair_plan(call, (a, b, y), k.act_min, k.act_max)
 
 
 def product_plan(call: OpCall) -> KernelPlan:
     k = mul.constants(call)
-    return _pair_plan(call, _product_parts(call), k.act_min, k.act_max)
-
-
-def _rescaling(call: OpCall, m: Multiplier) -> Doubled | None:
-    """Of every value of the input's type, less its zero point."""
-    x = call.input(0)
-    low, high = numerics.integer_range(x.dtype)
-    return doubled(m, low - x.zero_point, high - x.zero_point)
+    y = _scaling("y", k.output, INT16_MIN * INT16_MAX, INT16_MIN * INT16_MIN)
+    return _pair_plan(call, (y,), k.act_min, k.act_max)
 
 
 def _rescaling_plan(call: OpCall, m: Multiplier, low: int, high: int) -> KernelPlan:
-    found = _rescaling(call, m)
-    assert found is not None
     x, y = call.input(0), call.output
-    fixed, scaling = _scaling("y", found)
+    least, most = numerics.integer_range(x.dtype)
+    fixed, scaling = _scaling("y", m, least - x.zero_point, most - x.zero_point)
     fixed |= {"type": C_TYPES[y.dtype], "clamped": y.dtype is not DType.INT32}
     fields = {
         "size": x.size, "x_zero": x.zero_point, "y_zero": y.zero_point,
@@ -160,10 +121,9 @@ def _rescaling_plan(call: OpCall, m: Multiplier, low: int, high: int) -> KernelP
 
 
 def quantize_when(call: OpCall) -> bool:
-    """Between int8 and int16, and from these to int32."""
+    """Between int8 and int16, and from int16 to int32."""
     kinds = (call.input(0).dtype, call.output.dtype)
-    small = kinds[0] in (DType.INT8, DType.INT16) and DType.INT16 in kinds
-    return small and _rescaling(call, quantize.requantize_multiplier(call)) is not None
+    return kinds[0] in (DType.INT8, DType.INT16) and DType.INT16 in kinds
 
 
 def quantize_plan(call: OpCall) -> KernelPlan:
@@ -171,37 +131,27 @@ def quantize_plan(call: OpCall) -> KernelPlan:
     return _rescaling_plan(call, quantize.requantize_multiplier(call), low, high)
 
 
-def relu_when(call: OpCall) -> bool:
-    m, _, _ = relu.constants(call, Activation(call.op))
-    return is_int16(call) and _rescaling(call, m) is not None
-
-
 def relu_plan(call: OpCall) -> KernelPlan:
     return _rescaling_plan(call, *relu.constants(call, Activation(call.op)))
 
 
-def plain_relu_plan(call: OpCall) -> KernelPlan:
-    return rescaling_plan(call, *relu.constants(call, Activation(call.op)))
-
-
 def leaky_relu_plan(call: OpCall) -> KernelPlan:
     above, below = leaky_relu.multipliers(call)
-    above_right, above_fields = scaling_fields(above, "above")
-    below_right, below_fields = scaling_fields(below, "below")
+    first = _scaling("above", above, 0, INT16_MAX)
+    second = _scaling("below", below, INT16_MIN, 0)
     low, high = numerics.integer_range(call.output.dtype)
-    fields = {"size": call.output.size, "y_min": low, "y_max": high}
-    fixed = {"above_right": above_right, "below_right": below_right}
+    fields = {"size": call.output.size, "y_min": low, "y_max": high} | first[1] | second[1]
     pointers = through_pointers(call)
-    fields |= above_fields | below_fields
-    return KernelPlan(fixed, fields, pointers, (), 0, _overlap(call))
+    return KernelPlan(first[0] | second[0], fields, pointers, (), 0, _overlap(call))
 
 
 def abs_plan(call: OpCall) -> KernelPlan:
     m = unary.abs_multiplier(call)
-    right, scaling = scaling_fields(m or Multiplier(0, 0), "y")
-    fields = {"size": call.output.size, "y_max": numerics.integer_range(call.output.dtype)[1]}
-    fixed = {"scaled": m is not None, "right_only": right}
-    return KernelPlan(fixed, fields | scaling, through_pointers(call), (), 0, _overlap(call))
+    part: Parts = ({}, {}) if m is None else _scaling("y", m, 0, -INT16_MIN)
+    low, high = numerics.integer_range(call.output.dtype)
+    fields = {"size": call.output.size, "y_min": low, "y_max": high}
+    fixed = {"scaled": m is not None, **part[0]}
+    return KernelPlan(fixed, fields | part[1], through_pointers(call), (), 0, _overlap(call))
 
 
 def exp_plan(call: OpCall) -> KernelPlan:

@@ -59,8 +59,8 @@ def squared_difference_plan(call: OpCall) -> KernelPlan:
         "y_m": k.output.m, "y_shift": k.output.shift, "y_zero": k.output_zero_point,
         "y_min": k.act_min, "y_max": k.act_max, "left": k.left_shift, "size": call.output.size,
     }  # fmt: skip
-    fixed = {"steps": broadcast_steps(call), "type": C_TYPES[call.output.dtype]}
-    return KernelPlan(fixed, fields, pointers, constants, 0, overlap_in_order(call))
+    overlap = overlap_in_order(call)
+    return KernelPlan({"steps": broadcast_steps(call)}, fields, pointers, constants, 0, overlap)
 
 
 def batch_matmul_plan(call: OpCall) -> KernelPlan:
