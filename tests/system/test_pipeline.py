@@ -126,6 +126,22 @@ def test_the_same_student_with_int16_activations_is_proven_too(
     assert "int16_t *digits_input(" in header.read_text()
 
 
+def test_tuned_kernels_go_from_generation_through_the_build_to_validation(
+    project: Path, report: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = tmp_path / "tuned"
+    shutil.copytree(project, folder, symlinks=True)
+    config = folder / "tinsmith.toml"
+    text = config.read_text().replace("[generate]", "[generate]\n        tune = true")
+    config.write_text(text.replace(json.dumps(TARGETS), '["cortex-m4"]'))
+    assert run("run", folder) == 0
+    tuned = json.loads((folder / "out" / "report.json").read_text())["validation"]["cortex-m4"]
+    assert tuned["bit_exact"]
+    assert tuned["instructions"] <= report["validation"]["cortex-m4"]["instructions"]
+    chosen = json.loads((folder / "out" / "build" / "kernels.json").read_text())["cortex-m4"]
+    assert {layer: tuned["kernels"][layer] for layer in chosen} == chosen
+
+
 def test_the_generated_folder_builds_and_its_self_test_passes(
     project: Path, report: dict[str, Any], tmp_path: Path
 ) -> None:
