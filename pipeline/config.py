@@ -382,7 +382,7 @@ class Generate(Table):
     )
     objective: Literal["balanced", "time", "size", "ram"] = Field(
         default="balanced",
-        description="What to prefer where kernels differ; ram also makes layers in stripes of rows.",
+        description="What to prefer where kernels differ; ram makes layers in stripes as well.",
     )
     name: CName = Field(
         default="", description="Prefix of all C names; by default made from the name of the run."
