@@ -9,7 +9,14 @@ import numpy as np
 from tinsmith.pipeline import numerics
 from tinsmith.pipeline.graph import Array, DType
 from tinsmith.pipeline.numerics import Int64
-from tinsmith.pipeline.ops.op import OpCall, OpDef, TensorSpec, Values
+from tinsmith.pipeline.ops.op import (
+    INT8_OR_FLOAT,
+    OpCall,
+    OpDef,
+    TensorSpec,
+    Values,
+    refused_types,
+)
 
 HIRES_BITS = 7  # the centred input is shifted left by so many bits, to 16 bits
 RELUISH_SCALE = np.float32(3.0) / np.float32(32768.0)  # [-3, 3] over the int16 range
@@ -74,11 +81,9 @@ def _truncated(product: Int64) -> Int64:
 
 
 def accepts(call: OpCall) -> tuple[str, ...]:
-    kinds = (call.input(0).dtype, call.output.dtype)
-    if kinds == (DType.FLOAT32,) * 2:
-        return ()
-    if kinds != (DType.INT8,) * 2:
-        return (f"{kinds[0].value} to {kinds[1].value}; allowed: int8 to int8, float32",)
+    reasons = refused_types(INT8_OR_FLOAT, call.input(0), call.output)
+    if reasons or call.input(0).dtype is DType.FLOAT32:
+        return reasons
     known = call.input(0).quant is not None and call.output.quant is not None
     if known and constants(call).output[1] > 0:
         return ("the input's scale is over 128 times the output's; allowed: up to 128 times",)

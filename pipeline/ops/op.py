@@ -136,7 +136,8 @@ def refused_types(allowed: Sequence[DType], *tensors: Tensor) -> tuple[str, ...]
         found = ", ".join(k.value for k in kinds)
         return (f"types {found}; allowed: all of one type out of {names}",)
     if kinds[0] not in allowed:
-        return (f"type {kinds[0].value}; allowed: {names}",)
+        why = " (no runtime defines the op on int16)" if kinds[0] is DType.INT16 else ""
+        return (f"type {kinds[0].value}; allowed: {names}{why}",)
     if kinds[0] is DType.INT16:
         return asymmetric(*tensors)
     return ()

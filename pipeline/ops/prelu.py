@@ -8,10 +8,17 @@ import numpy as np
 
 from tinsmith.pipeline import numerics
 from tinsmith.pipeline.errors import ModelError
-from tinsmith.pipeline.graph import Array, DType
+from tinsmith.pipeline.graph import Array
 from tinsmith.pipeline.numerics import Multiplier
 from tinsmith.pipeline.ops.add import broadcast_shape
-from tinsmith.pipeline.ops.op import OpCall, OpDef, TensorSpec, Values
+from tinsmith.pipeline.ops.op import (
+    INT8_OR_FLOAT,
+    OpCall,
+    OpDef,
+    TensorSpec,
+    Values,
+    refused_types,
+)
 
 
 @dataclass(frozen=True)
@@ -69,11 +76,7 @@ def run_int(call: OpCall, values: Values) -> tuple[Array, ...]:
 
 
 def accepts(call: OpCall) -> tuple[str, ...]:
-    kinds = {call.input(0).dtype, call.input(1).dtype, call.output.dtype}
-    reasons = []
-    if kinds not in ({DType.INT8}, {DType.FLOAT32}):
-        names = ", ".join(sorted(k.value for k in kinds))
-        reasons.append(f"types {names}; allowed: all int8 or all float32")
+    reasons = [*refused_types(INT8_OR_FLOAT, call.input(0), call.input(1), call.output)]
     if not call.input(1).is_constant:
         reasons.append("alpha is computed; allowed: a constant")
     if len(call.input(0).shape) > 4:
