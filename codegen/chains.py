@@ -29,17 +29,22 @@ GRAINS = (1, 2)
 CALL = 100.0
 MOVED_BYTE = 0.6
 PRODUCT = 1.3
+SLACK_BYTE = 300.0  # as much as keeps a chain from being cut where its calls go without slack
 
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A chain, or a plain call where it is None, of the calls from `first` to before `end`."""
+    """A chain, or a plain call where it is None, of the calls from `first` to before `end`.
+
+    slack_bytes: by which a plain call's output has to lie lower than the input that it overlaps.
+    """
 
     first: int
     end: int
     peak_bytes: int
     cost: float
     chain: Chain | None = None
+    slack_bytes: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +103,16 @@ def _unit_rows(net: Network, choice: Choice) -> float:
 
 def plain_calls(facts: Facts) -> list[Candidate]:
     """Every call as it is, by itself."""
-    return [Candidate(k, k + 1, _plain_peak(facts, k), 0.0) for k in range(len(facts.choices))]
+    return [
+        Candidate(k, k + 1, _plain_peak(facts, k), 0.0, None, _slack(facts, k))
+        for k in range(len(facts.choices))
+    ]
+
+
+def _slack(facts: Facts, place: int) -> int:
+    out = facts.net.graph.tensors[facts.choices[place].node.outputs[0]].nbytes
+    dying = [(n, s) for n, s in facts.shared[place].items() if facts.last[n] == place and s]
+    return min((min(facts.nbytes[n], out) - s for n, s in dying), default=0)
 
 
 def _plain_peak(facts: Facts, place: int) -> int:
@@ -213,7 +227,8 @@ class Cut:
 
 def cuts(facts: Facts) -> list[Cut]:
     """The cheapest cuts within many a peak, from the least peak that there is to that of the plain
-    calls; without that itself."""
+    calls; without that itself. Slack adds up from call to call, which no peak tells: within each
+    peak there is also the cheapest one where slack costs."""
     plain = plain_calls(facts)
     parts = sorted([*plain, *candidates(facts, plain)], key=lambda p: p.end)
     count = len(plain)
@@ -222,10 +237,10 @@ def cuts(facts: Facts) -> list[Cut]:
     peaks = sorted({p.peak_bytes for p in parts if least <= p.peak_bytes < most})
     found: dict[tuple[tuple[int, ...], ...], Cut] = {}
     for peak in peaks[:: -(-len(peaks) // MOST_PEAKS)] if peaks else ():
-        cut = _cheapest(count, parts, peak)
-        found.setdefault(
-            tuple((c.first, c.end, c.height, c.grain, c.stripes) for c in cut.chains), cut
-        )
+        for slack_cost in (0.0, SLACK_BYTE):
+            cut = _cheapest(count, parts, peak, slack_cost)
+            key = tuple((c.first, c.end, c.height, c.grain, c.stripes) for c in cut.chains)
+            found.setdefault(key, cut)
     return list(found.values())
 
 
@@ -237,14 +252,15 @@ def _least_peak(count: int, parts: Sequence[Candidate]) -> int:
     return best[count]
 
 
-def _cheapest(count: int, parts: Sequence[Candidate], peak_bytes: int) -> Cut:
+def _cheapest(count: int, parts: Sequence[Candidate], peak_bytes: int, slack_cost: float) -> Cut:
     """The cheapest cut within a peak that is possible."""
     best: list[tuple[float, int, Candidate | None]] = [(0.0, 0, None)]
     best += [(float("inf"), 0, None)] * count
     for part in parts:
         if part.peak_bytes <= peak_bytes:
             cost, length, _ = best[part.first]
-            reached = (cost + part.cost, length + (part.chain is not None), part)
+            cost += part.cost + slack_cost * part.slack_bytes
+            reached = (cost, length + (part.chain is not None), part)
             best[part.end] = min(best[part.end], reached, key=lambda b: b[:2])
     taken = []
     place = count
@@ -254,4 +270,5 @@ def _cheapest(count: int, parts: Sequence[Candidate], peak_bytes: int) -> Cut:
         taken.append(last)
         place = last.first
     chains = tuple(p.chain for p in reversed(taken) if p.chain is not None)
-    return Cut(chains, max((p.peak_bytes for p in taken), default=0), best[count][0])
+    peak = max((p.peak_bytes for p in taken), default=0)
+    return Cut(chains, peak, sum(p.cost for p in taken))

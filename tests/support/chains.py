@@ -71,6 +71,17 @@ def encoder() -> Graph:
     return net.graph([_plain(net, x, 8, (2, 2))])
 
 
+def pooled(op: str) -> Graph:
+    """Two convolutions as wide as high, and one pixel of all that in the end."""
+    net = Net("net", np.random.default_rng(0))
+    x = net.input((1, 20, 8, 2))
+    for channels in (12, 16):
+        w = net.weights((channels, 3, 3, net.shape(x)[3]), x, axis=0)
+        x = net.node("conv2d", [x, w, net.bias(w, x, channels)], Conv2dAttrs(pads=(1, 1, 1, 1)))
+    attrs = ReduceAttrs((1, 2)) if op == "mean" else Pool2dAttrs((20, 8), (1, 1))
+    return net.graph([net.node(op, [x], attrs)])
+
+
 def _plain(net: Net, x: str, channels: int, stride: tuple[int, int] = (1, 1)) -> str:
     w = net.weights((channels, 3, 3, net.shape(x)[3]), x, axis=0)
     attrs = Conv2dAttrs(stride, pads=(1, 1, 1, 1), activation=Activation.RELU)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from support.chains import any_chain_networks, encoder, in_stripes
+from support.chains import any_chain_networks, encoder, in_stripes, pooled
 from support.nets import Net
 from tinsmith.codegen.emit import emit
 from tinsmith.codegen.lower import LowerOptions, lower
@@ -20,8 +20,6 @@ from tinsmith.pipeline.code_options import CodeOptions
 from tinsmith.pipeline.graph import DType, Graph
 from tinsmith.pipeline.ops import call_of
 from tinsmith.pipeline.ops.conv2d import Conv2dAttrs
-from tinsmith.pipeline.ops.mean import ReduceAttrs
-from tinsmith.pipeline.ops.pool2d import Pool2dAttrs
 from tinsmith.targets.target import target_named
 
 M4 = ("dsp", "c")
@@ -170,17 +168,6 @@ def test_a_preflight_tells_of_stripes_and_their_cost() -> None:
     assert all(name in text for name in program.streamed)
     assert f"{program.arena_bytes:,} bytes instead of {program.whole_arena_bytes:,}" in text
     assert not analyze(graph, target).streaming
-
-
-def pooled(op: str) -> Graph:
-    """Two convolutions as wide as high, and one pixel of all that in the end."""
-    net = Net("net", np.random.default_rng(0))
-    x = net.input((1, 20, 8, 2))
-    for channels in (12, 16):
-        w = net.weights((channels, 3, 3, net.shape(x)[3]), x, axis=0)
-        x = net.node("conv2d", [x, w, net.bias(w, x, channels)], Conv2dAttrs(pads=(1, 1, 1, 1)))
-    attrs = ReduceAttrs((1, 2)) if op == "mean" else Pool2dAttrs((20, 8), (1, 1))
-    return net.graph([net.node(op, [x], attrs)])
 
 
 @pytest.mark.parametrize("op", ["mean", "average_pool2d"])
