@@ -66,6 +66,7 @@ HELPERS = (
     "mirrored_multiply",
     "half_sums",
     "half_differences",
+    "fill_row",
     "fill_words",
     "winograd_patch",
     "one_multiply",

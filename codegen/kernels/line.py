@@ -14,7 +14,7 @@ from tinsmith.codegen.kernels.kernel import is_int8
 from tinsmith.codegen.kernels.mac import MAC_POINTERS, WEIGHTS_POINTER, window_fields
 from tinsmith.codegen.kernels.packing import c_comment, c_identifier
 from tinsmith.codegen.kernels.short import steps_of
-from tinsmith.codegen.kernels.tiles import row_name, sums_name
+from tinsmith.codegen.kernels.tiles import lay_name, row_name, sums_name
 from tinsmith.codegen.program import Constant, KernelPlan, Pointer
 from tinsmith.pipeline import requant_proofs as proofs
 from tinsmith.pipeline.ops import OpCall, depthwise_conv2d, fully_connected
@@ -88,7 +88,7 @@ def line_plan(call: OpCall, *, short: bool = False) -> KernelPlan:
         words = np.concatenate([words, np.repeat(limits, len(words), axis=0)], axis=1)
     fixed = {
         "tile": row_name(a.stride[1], str(fixed["by"]), int(str(fixed["half"])), clamped),
-        "words": words.shape[1], "in_place": same,
+        "words": words.shape[1], "in_place": same, "lay": "" if same else lay_name(short),
     }  # fmt: skip
     base, label = c_identifier(call.name), c_comment(call.name)
     # Column by column, as the line has it.

@@ -80,6 +80,11 @@ def sums_name(short: bool) -> str:
     return f"sums_of_four_{'short' if short else 'long'}"
 
 
+def lay_name(short: bool) -> str:
+    """The tile that lays a row of a channel into a line."""
+    return f"lay_row_{'short' if short else 'long'}"
+
+
 def row_name(stride: int, by: str, half: int, clamped: bool) -> str:
     """The tile of a depthwise 3x3 window along a row of one channel."""
     how = f"{by}_half_{half}" if half else f"{by}{'_clamped' if clamped else ''}"
@@ -199,6 +204,8 @@ TILES: tuple[Tile, ...] = (
         for clamped in _BOOLS
     ),
     Tile("winograd_input", "tiles/winograd_input.c.j2", {}),
+    Tile(lay_name(False), "tiles/lay_row.c.j2", {"short": False}, "__thumb2__"),
+    Tile(lay_name(True), "tiles/lay_row.c.j2", {"short": True}, "__ARM_ARCH_6M__"),
     Tile(pack_name(False, True), "tiles/pack.c.j2", {"short": False}, "__thumb2__"),
     Tile(pack_name(True, True), "tiles/pack.c.j2", {"short": True}, "__ARM_ARCH_6M__"),
     *(
