@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 from support.float_nets import exact_net, residual_net, samples_of
+from support.goldens import goldens, model_path
 from support.nets import random_samples
 from tinsmith.pipeline import interpreter, oracles
 from tinsmith.pipeline.exporters.tflite import to_tflite
 from tinsmith.pipeline.graph import Array, Graph
+from tinsmith.pipeline.model_files import read_model, to_input
 from tinsmith.pipeline.quantization import QuantizeOptions, quantize
 
 NETS = {"exact": exact_net, "residual": residual_net}
@@ -66,3 +68,19 @@ def test_vela_puts_every_layer_of_an_int16_network_on_the_ethos_u55(
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "CPU operators = 0 " in done.stdout
+
+
+@pytest.mark.parametrize("name", ["mlperf_tiny/ic_resnet8_float", "mlperf_tiny/ad01_fp32"])
+def test_a_trained_network_on_real_samples_gives_the_bytes_of_tflite_micro(name: str) -> None:
+    if oracles.TFLM.name not in oracles.installed_oracles():
+        pytest.skip("tflite-micro is not installed")
+    graph = read_model(model_path(name)).graph
+    (source,) = graph.inputs
+    for golden in goldens(graph, name):
+        x = to_input(golden.x, graph.tensors[source], name)
+        quantized = quantize(graph, {source: x}, QuantizeOptions(activations=16))
+        feeds = {source: to_input(x, quantized.tensors[source], name)}
+        y = interpreter.run_samples(quantized, feeds)[0]
+        theirs = oracles.TFLM.run(to_tflite(quantized), feeds, isolated=True)[0]
+        assert len(np.unique(y)) > 8
+        np.testing.assert_array_equal(theirs.reshape(y.shape), y)
