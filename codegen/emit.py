@@ -247,6 +247,10 @@ def _functions(program: Program, env: jinja2.Environment) -> tuple[list[_Functio
             name, i = f"{steps[0].kernel}_{i}", i + 1
         taken.add(name)
         text, parameters = _render(name, steps, env)
+        if program.objective != "time" or len({s.node.name for s in steps}) < len(steps):
+            # Inlined, the frames of all kernels would lie on the stack at once, and one that is
+            # called for every stripe of a layer would be there as often.
+            text = text.replace("static void ", "static __attribute__((noinline)) void ", 1)
         functions.append(_Function(name, text))
         call_by_key[key] = (name, parameters)
     calls = [_call(step, *call_by_key[_key(step)]) for step in program.steps]
@@ -277,9 +281,6 @@ def _render(name: str, steps: Sequence[Step], env: jinja2.Environment) -> tuple[
     declared = [f"{p.ctype} *{p.name}" for p in plan.pointers]
     declared += [f"int32_t {f}" for f in parameters]
     params = _wrap(declared, len(f"static void {name}("))
-    # Inlined, the frames of all kernels would lie on the stack at once, and one that is called for
-    # every stripe of a layer would be there as often.
-    text = text.replace("static void ", "static __attribute__((noinline)) void ", 1)
     return text.replace(_PARAMS, params), parameters
 
 
