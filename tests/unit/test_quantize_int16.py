@@ -123,7 +123,7 @@ def test_layers_without_an_int16_form_are_listed() -> None:
     x = b.input("x", (1, 4, 4, 2))
     graph = b.build([b.node("hard_swish", [x], name="act")])
     with pytest.raises(
-        UnsupportedModel, match=r"(?s)no int16 form:\n  hard_swish 'act': int16 to int16"
+        UnsupportedModel, match=r"(?s)no int16 form:\n  hard_swish 'act': type int16"
     ):
         quantize(graph, samples_of(graph), WIDE)
 
