@@ -217,9 +217,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ]
         with patch.object(cost, "TABLE", table):
             check(others, target.isa)
-    if not options.dry:
-        write_table(TABLE_FILE, table)
-        print(f"wrote {TABLE_FILE.relative_to(ROOT)}")
+        if not options.dry:
+            write_table(TABLE_FILE, table)
+            print(f"wrote {TABLE_FILE.relative_to(ROOT)}")
     return 0
 
 

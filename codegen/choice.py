@@ -6,7 +6,7 @@
 - size: the fewest flash bytes of the graph as a whole.
 
 Costs are measured ones where there are any, else those of the cost model, by which a
-kernel must be a twentieth faster than plain C to take its place. Kernels of which nothing is
+kernel must be a twelfth faster than plain C to take its place. Kernels of which nothing is
 known come last, in the order of the table KERNELS.
 """
 
@@ -32,7 +32,7 @@ BY_ORDER = frozenset(
 )
 
 JUSTIFIED_RATIO, JUSTIFIED_BYTES = 1.5, 2048
-MODEL_ERROR = 0.05
+MODEL_ERROR = 0.08
 # More kernels of one op than this are not tried in every combination.
 MOST_TOGETHER = 8
 
