@@ -174,6 +174,10 @@ class Loop:
     end: int
     rounds: int
 
+    def __post_init__(self) -> None:
+        assert self.first < self.end, "a loop of nothing"
+        assert self.rounds > 1, "a loop of one round"
+
 
 @dataclass(frozen=True)
 class Placed:

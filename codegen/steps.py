@@ -127,7 +127,8 @@ def _stripes(places: Places, choices: Sequence[Choice], streamed: Streamed) -> l
                 plans[id(plan)] = replace(plan, constants=choice.plan.constants)
             steps += _moves(places, chain, choice.node, stripe)
             steps.append(_part(places, chain, place, choice, plans[id(plan)], stripe))
-        stripes.append(steps)
+        if steps:  # of those ahead of the last call, one may make nothing
+            stripes.append(steps)
     if chain.reduces:
         stripes[-1].append(_pixel(places, chain.nodes[-1]))
     return stripes
