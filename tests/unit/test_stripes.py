@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from support.chains import any_chain_networks, encoder, in_stripes, pooled
+from support.chains import any_chain_networks, chain_network, encoder, in_stripes, pooled
 from support.nets import Net
 from tinsmith.codegen.emit import emit
 from tinsmith.codegen.lower import LowerOptions, lower
@@ -55,6 +55,12 @@ def test_any_chains_are_proven(first: int, target: str) -> None:
     program = in_stripes(graph, target_named(target).isa, np.random.default_rng(first))
     assert program.streamed
     assert program.arena_bytes >= program.arena_lower_bound
+
+
+def test_stripes_that_make_nothing_are_left_out() -> None:
+    program = in_stripes(chain_network(762), M4, np.random.default_rng(762))
+    assert program.streamed
+    assert [place for place, _ in program.run()]
 
 
 def test_every_row_is_made_once() -> None:
