@@ -23,6 +23,7 @@ from layers import Layer, Measured, measure
 from ordinary import FAMILIES, PER_FAMILY, networks
 from page import DATA, PAGE, ROOT, millions, table, write_section
 
+from tinsmith.pipeline import interpreter
 from tinsmith.pipeline.graph import Array, Graph
 from tinsmith.pipeline.model_files import read_quantized
 from tinsmith.pipeline.validation import differing_bytes, interpret, random_samples
@@ -42,12 +43,16 @@ SAMPLES = 4
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A network with samples [N, *shape] by input; y: tflite-micro's first output, if known."""
+    """A network with samples [N, *shape] by input.
+
+    y: tflite-micro's first output, if known. apart: it was reset before each sample.
+    """
 
     name: str
     graph: Graph
     samples: Mapping[str, Array]
     y: Array | None = None
+    apart: bool = True
 
 
 def models(data: Path) -> list[Subject]:
@@ -61,9 +66,10 @@ def models(data: Path) -> list[Subject]:
         graph = read_quantized(model).graph
         with np.load(golden) as file:
             x, y = file["x"][:SAMPLES], file["y_tflm"][:SAMPLES]
+            apart = not bool(file["stateful"])
         feed = graph.inputs[0]
         x = x.reshape(len(x), *graph.tensors[feed].shape)
-        found.append(Subject(name, graph, {feed: x}, y))
+        found.append(Subject(name, graph, {feed: x}, y, apart))
     package = importlib.util.find_spec("pymicro_wakeword")
     if package is None or package.origin is None:
         print("pymicro-wakeword's models: skipped, it is not installed", file=sys.stderr)
@@ -82,7 +88,8 @@ def check(subject: Subject) -> int:
     """Bytes in which the interpreter differs from tflite-micro."""
     if subject.y is None:
         return 0
-    (first, *_) = interpret(subject.graph, subject.samples)
+    run = interpreter.run_samples if subject.apart else interpret
+    (first, *_) = run(subject.graph, subject.samples)
     return differing_bytes([first], [subject.y.reshape(first.shape)])
 
 
