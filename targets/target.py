@@ -149,8 +149,7 @@ class Target:
     @property
     def cflags(self) -> dict[str, tuple[str, ...]]:
         if self.kind == "host":
-            # clang 20's SLP vectorizer loses stores on x86 where rows are copied over their source.
-            return {"zig": (f"-mcpu={self.mcpu}", "-fno-slp-vectorize"), "gcc": ()}
+            return {"zig": (f"-mcpu={self.mcpu}",), "gcc": ()}
         return {"zig": ("-target", self.triple, f"-mcpu={self.mcpu}"), "gcc": self.core.gcc}
 
 
