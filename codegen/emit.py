@@ -247,14 +247,23 @@ def _functions(program: Program, env: jinja2.Environment) -> tuple[list[_Functio
             name, i = f"{steps[0].kernel}_{i}", i + 1
         taken.add(name)
         text, parameters = _render(name, steps, env)
-        if program.objective != "time" or len({s.node.name for s in steps}) < len(steps):
-            # Inlined, the frames of all kernels would lie on the stack at once, and one that is
-            # called for every stripe of a layer would be there as often.
+        if _stays_a_call(program, steps):
             text = text.replace("static void ", "static __attribute__((noinline)) void ", 1)
         functions.append(_Function(name, text))
         call_by_key[key] = (name, parameters)
     calls = [_call(step, *call_by_key[_key(step)]) for step in program.steps]
     return functions, calls
+
+
+def _stays_a_call(program: Program, steps: Sequence[Step]) -> bool:
+    """Whether the compiler may not inline a kernel's function.
+
+    One that is called for every stripe of a layer would be there as often; and on cores of few
+    registers the frames of all kernels, inlined, would lie on the stack at once.
+    """
+    in_stripes = len({s.node.name for s in steps}) < len(steps)
+    few_registers = "m0" in program.isa and program.objective != "time"
+    return in_stripes or few_registers
 
 
 def _key(step: Step) -> str:

@@ -963,7 +963,7 @@ static void window_3x3_2_quick(const uint32_t *line, int8_t *y, const uint32_t *
 
 /* Convolution: two pixels at a time become a column of int16 pairs, from which every channel is made.
  * An odd last pixel goes alone: its partner's outputs are dropped. */
-static __attribute__((noinline)) void conv2d_dsp(const int8_t *x, int8_t *y, const uint32_t *stream, uint32_t *column)
+static void conv2d_dsp(const int8_t *x, int8_t *y, const uint32_t *stream, uint32_t *column)
 {
     int8_t *const window = (int8_t *)&column[12];
     for (int32_t tap = 12 - 3; tap < 12; tap++) {
@@ -1014,7 +1014,7 @@ static __attribute__((noinline)) void conv2d_dsp(const int8_t *x, int8_t *y, con
  * every input column as pairs of rows; the tile slides along it. Borders are the input's zero point.
  * y may be x: `above` keeps the row above of the four channels, which their outputs have overwritten.
  */
-static __attribute__((noinline)) void depthwise_window_dsp(const int8_t *x, int8_t *y, const uint32_t *stream, uint32_t *line)
+static void depthwise_window_dsp(const int8_t *x, int8_t *y, const uint32_t *stream, uint32_t *line)
 {
     uint32_t *const above = &line[8 * 6];
     for (int32_t c = 0; c < 4; c += 4) {
@@ -1093,7 +1093,7 @@ static __attribute__((noinline)) void depthwise_window_dsp(const int8_t *x, int8
 
 /* 1x1 convolution: two pixels at a time become a column of int16 pairs, from which every channel is made.
  * An odd last pixel goes alone: its partner's outputs are dropped. */
-static __attribute__((noinline)) void conv2d_dsp_2(const int8_t *x, int8_t *y, const uint32_t *stream, uint32_t *column)
+static void conv2d_dsp_2(const int8_t *x, int8_t *y, const uint32_t *stream, uint32_t *column)
 {
     for (int32_t pixel = 0; pixel < 16; pixel++) {
         widen(&column[pixel & 1], x, 4);
@@ -1109,7 +1109,7 @@ static __attribute__((noinline)) void conv2d_dsp_2(const int8_t *x, int8_t *y, c
 }
 
 /* The sum over the reduced axes, requantized; a mean is divided by its multiplier. */
-static __attribute__((noinline)) void mean_c(const int8_t *x, int8_t *y)
+static void mean_c(const int8_t *x, int8_t *y)
 {
     for (int32_t i0 = 0; i0 < 8; i0++) {
         int32_t sum = -48;
@@ -1122,7 +1122,7 @@ static __attribute__((noinline)) void mean_c(const int8_t *x, int8_t *y)
 }
 
 /* Fully connected: 8 inputs, four outputs at a time. */
-static __attribute__((noinline)) void fully_connected_dsp(const int8_t *x, int8_t *y, const uint32_t *stream)
+static void fully_connected_dsp(const int8_t *x, int8_t *y, const uint32_t *stream)
 {
     int8_t edge[4]; /* the last quad is filled up with zero weights */
     dot_4x1_high_exact(&stream[0], x, edge, 8, 1);
@@ -1132,7 +1132,7 @@ static __attribute__((noinline)) void fully_connected_dsp(const int8_t *x, int8_
 }
 
 /* Softmax of each row: exp(x - max) from a table, divided by the sum in fixed point. */
-static __attribute__((noinline)) void softmax_c(const int8_t *x, int8_t *y, const int32_t *exp_table)
+static void softmax_c(const int8_t *x, int8_t *y, const int32_t *exp_table)
 {
     for (int32_t row = 0; row < 1; row++) {
         int32_t top = -128;

@@ -118,7 +118,7 @@ static inline int8_t *fill_bytes(int8_t *to, int32_t value, int32_t count)
 
 /* Convolution: the window of an output pixel is gathered into `column` (borders are the input's zero
  * point), then each output channel is the dot product of the column with its row of weights. */
-static __attribute__((noinline)) void conv2d_c(const int8_t *x, int8_t *y, const int8_t *weights, const int32_t *bias,
+static void conv2d_c(const int8_t *x, int8_t *y, const int8_t *weights, const int32_t *bias,
                      const int32_t *multiplier, const int8_t *shift, int8_t *column)
 {
     for (int32_t oy = 0; oy < 4; oy++) {
@@ -157,7 +157,7 @@ static __attribute__((noinline)) void conv2d_c(const int8_t *x, int8_t *y, const
 /* Depthwise convolution: each channel is its window times its weights.
  * A window that crosses the border is gathered into `column` first, filled up with the zero point.
  */
-static __attribute__((noinline)) void depthwise_conv2d_c(const int8_t *x, int8_t *y, const int8_t *weights,
+static void depthwise_conv2d_c(const int8_t *x, int8_t *y, const int8_t *weights,
                                const int32_t *bias, const int32_t *multiplier, const int8_t *shift,
                                int8_t *column)
 {
@@ -206,7 +206,7 @@ static __attribute__((noinline)) void depthwise_conv2d_c(const int8_t *x, int8_t
 }
 
 /* 1x1 convolution: each output channel is the dot product of a pixel with its row of weights. */
-static __attribute__((noinline)) void conv2d_c_2(const int8_t *x, int8_t *y, const int8_t *weights, const int32_t *bias,
+static void conv2d_c_2(const int8_t *x, int8_t *y, const int8_t *weights, const int32_t *bias,
                        const int32_t *multiplier, const int8_t *shift)
 {
     for (int32_t pixel = 0; pixel < 4 * 4; pixel++) {
@@ -226,7 +226,7 @@ static __attribute__((noinline)) void conv2d_c_2(const int8_t *x, int8_t *y, con
 }
 
 /* The sum over the reduced axes, requantized; a mean is divided by its multiplier. */
-static __attribute__((noinline)) void mean_c(const int8_t *x, int8_t *y)
+static void mean_c(const int8_t *x, int8_t *y)
 {
     for (int32_t i0 = 0; i0 < 8; i0++) {
         int32_t sum = -48;
@@ -239,7 +239,7 @@ static __attribute__((noinline)) void mean_c(const int8_t *x, int8_t *y)
 }
 
 /* Fully connected: each output is the dot product of the input with its row of weights. */
-static __attribute__((noinline)) void fully_connected_c(const int8_t *x, int8_t *y, const int8_t *weights, const int32_t *bias)
+static void fully_connected_c(const int8_t *x, int8_t *y, const int8_t *weights, const int32_t *bias)
 {
     const int8_t *w = weights;
     int32_t oc = 0;
@@ -262,7 +262,7 @@ static __attribute__((noinline)) void fully_connected_c(const int8_t *x, int8_t 
 }
 
 /* Softmax of each row: exp(x - max) from a table, divided by the sum in fixed point. */
-static __attribute__((noinline)) void softmax_c(const int8_t *x, int8_t *y, const int32_t *exp_table)
+static void softmax_c(const int8_t *x, int8_t *y, const int32_t *exp_table)
 {
     for (int32_t row = 0; row < 1; row++) {
         int32_t top = -128;
