@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from page import PAGE, ROOT, write_section
 from torch import nn
 
 from tinsmith.pipeline.coding.container import decode_weights
@@ -33,10 +34,7 @@ from tinsmith.pipeline.training.loop import Recipe, Samples, fit, repeatable
 from tinsmith.pipeline.training.losses import Labels, SoftAnswers, label_loss
 from tinsmith.pipeline.training.sparsity import SparsityPlan
 
-HERE = Path(__file__).resolve().parent
-OUT = HERE.parent / "build" / "deep_compression"
-PAGE = HERE.parent / "docs" / "benchmarks.md"
-BEGIN, END = "<!-- deep-compression: begin -->", "<!-- deep-compression: end -->"
+OUT = ROOT / "build" / "deep_compression"
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 DATA = ("fashion", "mnist")
 PUBLISHED: Mapping[str, str] = {"lenet-300-100": "40x", "lenet-5": "39x"}
@@ -175,22 +173,20 @@ def main() -> int:
             rows.append(row(name, data, found))
             print(f"\r\033[K{rows[-1]}", flush=True)
     if len(rows) == 2 * len(NETWORKS):
-        _write("\n".join([HEAD, *rows]), args.seed)
+        write_section(PAGE, "deep-compression", section(rows, args.seed))
     return 0
 
 
-def _write(table: str, seed: int) -> None:
-    page = PAGE.read_text()
-    head, _, rest = page.partition(BEGIN)
-    tail = rest.partition(END)[2]
-    section = (
-        f"{BEGIN}\n## Deep Compression\n\nPruned weights, shared values, entropy coding. The file "
+def section(rows: list[str], seed: int) -> str:
+    """The benchmark's part of the page."""
+    table = "\n".join([HEAD, *rows])
+    return (
+        "## Deep Compression\n\nPruned weights, shared values, entropy coding. The file "
         "holds names, shapes, codebooks, code tables,\nbiases and codes, and all of it counts; "
         "accuracy is that of the network read back from it, on all test\nimages "
         "(Fashion-MNIST 10,000, MNIST-5k 1,000). Published: Han et al. 2016.\n\n"
-        f"{table}\n\nSeed {seed}; `python bench/deep_compression.py` measures all again.\n{END}\n"
+        f"{table}\n\nSeed {seed}; `python bench/deep_compression.py` measures all again."
     )
-    PAGE.write_text(f"{head.rstrip()}\n\n{section}{tail.lstrip()}")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from page import PAGE, write_section
 
 from tinsmith.pipeline.config import Config, Distil, DistilTerm, ModelRef, load_config
 from tinsmith.pipeline.flow import Artifact, Event, run_flow
@@ -31,8 +32,6 @@ from tinsmith.pipeline.stages.teacher import TrainTeacher
 from tinsmith.pipeline.training.results import read_network, read_samples, read_teacher
 
 HERE = Path(__file__).resolve().parent
-PAGE = HERE.parent / "docs" / "benchmarks.md"
-BEGIN, END = "<!-- distillation: begin -->", "<!-- distillation: end -->"
 
 SOFT = {"kind": "soft", "weight": 0.9, "temperature": 4.0}
 LABELS = {"kind": "labels", "weight": 0.1}
@@ -175,20 +174,17 @@ def main() -> int:
     if args.kinds == [*KINDS]:
         images = len(samples.y_train)
         recipe = f"{images} images to train on, {config.distil.epochs} epochs, seed {args.seed}"
-        _write(f"{text}\n\n{recipe}.\n")
+        write_section(PAGE, "distillation", section(text, recipe))
     return 0
 
 
-def _write(text: str) -> None:
-    page = PAGE.read_text()
-    head, _, rest = page.partition(BEGIN)
-    tail = rest.partition(END)[2]
-    section = (
-        f"{BEGIN}\n## Distillation, Fashion-MNIST\n\nA student of 28,000 parameters (28 KB of int8 "
-        "weights), trained by the same recipe on other terms, measured on the 10,000 test images;\n"
-        f"`python bench/distillation.py` trains and measures all again.\n\n{text}{END}\n"
+def section(table: str, recipe: str) -> str:
+    """The benchmark's part of the page."""
+    return (
+        "## Distillation, Fashion-MNIST\n\nA student of 28,000 parameters (28 KB of int8 "
+        "weights), trained by the same recipe on other terms,\nmeasured on the 10,000 test images; "
+        f"`python bench/distillation.py` trains and measures all again.\n\n{table}\n\n{recipe}."
     )
-    PAGE.write_text(f"{head.rstrip()}\n\n{section}{tail.lstrip()}")
 
 
 if __name__ == "__main__":
