@@ -57,45 +57,28 @@ def percentile(seen: Seen, percentile: float) -> Range:
 
 
 def least_error(seen: Seen, percentile: float) -> Range:
-    """The range of least mean squared error of its steps over the histogram.
+    """The range of least mean squared error of its steps over the histogram."""
 
-    Both ends are scaled together, as far as each reaches beyond 0.
-    """
-    total = int(seen.counts.sum())
-    if total == 0 or seen.low == seen.high:
-        return seen.low, seen.high
-    centres = (seen.edges[:-1] + seen.edges[1:]) / 2
-    low, high = min(seen.low, 0.0), max(seen.high, 0.0)
-    best, best_error = (seen.low, seen.high), np.inf
-    for factor in np.linspace(0.2, 1.0, 81)[::-1]:
-        a, b = low * factor, high * factor
+    def error(centres: NDArray[np.float64], a: float, b: float) -> float:
         step = (b - a) / seen.steps
-        clipped = np.clip(centres, a, b)
-        rounded = a + np.round((clipped - a) / step) * step
-        error = float((seen.counts * (rounded - centres) ** 2).sum())
-        if error < best_error:
-            best, best_error = (max(a, seen.low), min(b, seen.high)), error
-    return best
+        rounded = a + np.round((np.clip(centres, a, b) - a) / step) * step
+        return float((seen.counts * (rounded - centres) ** 2).sum())
+
+    return _cheapest(seen, error)
 
 
 def entropy(seen: Seen, percentile: float) -> Range:
     """The range that loses the least information: least KL(seen || steps) over the histogram.
 
-    As TensorRT's calibration (Migacz, 8-bit Inference with TensorRT, 2017), with both ends scaled
-    together: what lies outside counts at the ends, and each step stands for all bins that fall on
-    it, evenly for those that hold something.
+    As TensorRT's calibration (Migacz, 8-bit Inference with TensorRT, 2017): what lies outside
+    counts at the ends, and each step stands for all bins that fall on it, evenly for those that
+    hold something.
     """
-    total = int(seen.counts.sum())
-    if total == 0 or seen.low == seen.high:
-        return seen.low, seen.high
-    centres = (seen.edges[:-1] + seen.edges[1:]) / 2
-    low, high = min(seen.low, 0.0), max(seen.high, 0.0)
-    best, least = (seen.low, seen.high), np.inf
-    for factor in np.linspace(0.2, 1.0, 81)[::-1]:
-        a, b = low * factor, high * factor
+
+    def divergence(centres: NDArray[np.float64], a: float, b: float) -> float:
         first, last = np.searchsorted(centres, (a, b))
         if last - first < 2:
-            break
+            return float("inf")
         # Where clipped values go tells against a range: they are in what is compared, not in what
         # the steps are made of.
         inside = seen.counts[first:last].astype(np.float64)
@@ -106,10 +89,24 @@ def entropy(seen: Seen, percentile: float) -> Range:
         held = (inside > 0).astype(np.float64)
         sums = np.bincount(step, inside, seen.steps + 1)
         shared = np.bincount(step, held, seen.steps + 1)
-        model = held * (sums / np.maximum(shared, 1))[step]
-        divergence = _divergence(clipped, model)
-        if divergence < least:
-            best, least = (max(a, seen.low), min(b, seen.high)), divergence
+        return _divergence(clipped, held * (sums / np.maximum(shared, 1))[step])
+
+    return _cheapest(seen, divergence)
+
+
+def _cheapest(seen: Seen, cost: Callable[[NDArray[np.float64], float, float], float]) -> Range:
+    """The range of least cost(centres of the bins, low, high), both ends scaled together as far as
+    each reaches beyond 0; the widest of equals."""
+    if seen.counts.sum() == 0 or seen.low == seen.high:
+        return seen.low, seen.high
+    centres = (seen.edges[:-1] + seen.edges[1:]) / 2
+    low, high = min(seen.low, 0.0), max(seen.high, 0.0)
+    best, least = (seen.low, seen.high), float("inf")
+    for factor in np.linspace(0.2, 1.0, 81)[::-1]:
+        a, b = low * factor, high * factor
+        found = cost(centres, a, b)
+        if found < least:
+            best, least = (max(a, seen.low), min(b, seen.high)), found
     return best
 
 

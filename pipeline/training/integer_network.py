@@ -218,30 +218,20 @@ def _windowed(x: Tensor, pads: Sequence[int], value: float = 0.0) -> Tensor:
 
 
 def _conv2d(node: Node, inputs: Inputs) -> Tensor:
-    x, w, bias = _operands(inputs)
-    a = node.attrs
-    y = F.conv2d(
-        _windowed(x, a.pads),
-        w.permute(0, 3, 1, 2),
-        bias,
-        a.stride,
-        dilation=a.dilation,
-        groups=x.shape[3] // w.shape[3],
-    )
-    return _activated(node, y).permute(0, 2, 3, 1)
+    x, w, _ = _operands(inputs)
+    return _convolution(node, inputs, w.permute(0, 3, 1, 2), x.shape[3] // w.shape[3])
 
 
 def _depthwise(node: Node, inputs: Inputs) -> Tensor:
-    x, w, bias = _operands(inputs)
+    x, w, _ = _operands(inputs)
+    return _convolution(node, inputs, w.permute(3, 0, 1, 2), x.shape[3])
+
+
+def _convolution(node: Node, inputs: Inputs, weights: Tensor, groups: int) -> Tensor:
+    """weights: as torch has them, [out, in / groups, kh, kw]."""
+    x, _, bias = _operands(inputs)
     a = node.attrs
-    y = F.conv2d(
-        _windowed(x, a.pads),
-        w.permute(3, 0, 1, 2),
-        bias,
-        a.stride,
-        dilation=a.dilation,
-        groups=x.shape[3],
-    )
+    y = F.conv2d(_windowed(x, a.pads), weights, bias, a.stride, dilation=a.dilation, groups=groups)
     return _activated(node, y).permute(0, 2, 3, 1)
 
 

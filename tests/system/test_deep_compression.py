@@ -9,9 +9,10 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs torch: pip install 'tinsmith[train]'")
 
-from torch import Tensor, nn  # noqa: E402
+from torch import nn  # noqa: E402
 from torch.nn.utils import parametrize  # noqa: E402
 
+from support.corners import corner_samples  # noqa: E402
 from tinsmith.pipeline.coding.container import decode_weights  # noqa: E402
 from tinsmith.pipeline.config import Augment  # noqa: E402
 from tinsmith.pipeline.errors import ConfigError  # noqa: E402
@@ -31,20 +32,9 @@ from tinsmith.pipeline.training.sparsity import (  # noqa: E402
 STILL = Augment(rotate_degrees=0, shift_pixels=0, scale=0, shear=0)
 
 
-def blobs(count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Bright squares in one of four corners, on noise."""
-    rng = np.random.default_rng(seed)
-    y = np.arange(count) % 4
-    x = rng.random((count, 1, 12, 12)).astype(np.float32) * 0.6
-    for image, label in zip(x, y, strict=True):
-        top, left = 1 + 6 * (label // 2) + rng.integers(0, 3), 1 + 6 * (label % 2)
-        image[0, top : top + 3, left : left + 3] += 0.5
-    return torch.from_numpy(x), torch.from_numpy(y)
-
-
 @pytest.fixture
 def samples() -> Samples:
-    return Samples(*blobs(400, 1), *blobs(200, 2), classes=4)
+    return corner_samples(400, 200)
 
 
 def network() -> nn.Module:

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="training needs torch: pip install 'tinsmith[train]'")
@@ -11,6 +10,7 @@ torch = pytest.importorskip("torch", reason="training needs torch: pip install '
 from torch import Tensor, nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
+from support.corners import corner_samples  # noqa: E402
 from support.devices import differences  # noqa: E402
 from tinsmith.pipeline.config import Augment  # noqa: E402
 from tinsmith.pipeline.errors import UnsupportedModel  # noqa: E402
@@ -21,7 +21,7 @@ from tinsmith.pipeline.model_files import read_model, to_input  # noqa: E402
 from tinsmith.pipeline.quantization import QuantizeOptions  # noqa: E402
 from tinsmith.pipeline.training.export import export_onnx  # noqa: E402
 from tinsmith.pipeline.training.integer_network import IntegerNetwork, Ranges  # noqa: E402
-from tinsmith.pipeline.training.loop import Recipe, Samples, fit, repeatable  # noqa: E402
+from tinsmith.pipeline.training.loop import Recipe, fit, repeatable  # noqa: E402
 from tinsmith.pipeline.training.losses import label_loss  # noqa: E402
 from tinsmith.pipeline.training.networks import accuracy  # noqa: E402
 
@@ -47,18 +47,7 @@ class Net(nn.Module):
         return self.head(torch.relu(self.hidden(x.mean((2, 3)))))
 
 
-def corners(count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Bright squares in one of four corners, on noise, values in 0..1."""
-    rng = np.random.default_rng(seed)
-    y = np.arange(count) % 4
-    x = rng.random((count, 1, 12, 12)).astype(np.float32) * 0.5
-    for image, label in zip(x, y, strict=True):
-        top, left = 1 + 6 * (label // 2) + rng.integers(0, 3), 1 + 6 * (label % 2)
-        image[0, top : top + 3, left : left + 3] += 0.5
-    return torch.from_numpy(x), torch.from_numpy(y)
-
-
-SAMPLES = Samples(*corners(200, 1), *corners(80, 2), classes=4)
+SAMPLES = corner_samples(200, 80)
 IMAGES = SAMPLES.x_train.permute(0, 2, 3, 1).numpy()
 
 

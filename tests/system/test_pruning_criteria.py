@@ -11,6 +11,7 @@ pytest.importorskip("torch_pruning", reason="pruning needs torch-pruning")
 
 from torch import Tensor, nn  # noqa: E402
 
+from support.corners import corner_samples  # noqa: E402
 from tinsmith.pipeline.config import Augment, Distil  # noqa: E402
 from tinsmith.pipeline.errors import ConfigError  # noqa: E402
 from tinsmith.pipeline.training.criteria import (  # noqa: E402
@@ -48,18 +49,7 @@ class Net(nn.Module):
         return self.head(torch.relu(self.hidden(x.flatten(1))))
 
 
-def corners(count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Bright squares in one of four corners, on noise."""
-    rng = np.random.default_rng(seed)
-    y = np.arange(count) % 4
-    x = rng.random((count, 1, 12, 12)).astype(np.float32) * 0.6
-    for image, label in zip(x, y, strict=True):
-        top, left = 1 + 6 * (label // 2) + rng.integers(0, 3), 1 + 6 * (label % 2)
-        image[0, top : top + 3, left : left + 3] += 0.5
-    return torch.from_numpy(x), torch.from_numpy(y)
-
-
-SAMPLES = Samples(*corners(240, 1), *corners(120, 2), classes=4)
+SAMPLES = corner_samples(240, 120)
 
 
 def recipe(epochs: int) -> Recipe:
