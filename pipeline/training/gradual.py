@@ -75,9 +75,14 @@ def prune_gradually(
         finished = folder / f"step{step}.pt"
         epochs_done = read_finished(network, finished)
         if epochs_done is not None:
+            # It lies in memory as one that was trained: sums depend on it.
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             history += epochs_done
             continue
         keep = 1 - (1 - plan.macs) * step / steps
+        # The maps of a run that was stopped are gone: each step makes them anew, from its own seed.
+        torch.manual_seed(current.seed)
+        loss.learn_shapes(network, sample)
         evidence = _evidence(network, samples, loss, plan.measured_on, current.seed)
         remove_channels(
             network,

@@ -12,7 +12,7 @@ pytest.importorskip("torch_pruning", reason="pruning needs torch-pruning")
 from torch import Tensor, nn  # noqa: E402
 
 from support.corners import corner_samples  # noqa: E402
-from tinsmith.pipeline.config import Augment, Distil  # noqa: E402
+from tinsmith.pipeline.config import Augment, Distil, DistilTerm  # noqa: E402
 from tinsmith.pipeline.errors import ConfigError  # noqa: E402
 from tinsmith.pipeline.training.criteria import (  # noqa: E402
     CRITERIA,
@@ -211,6 +211,32 @@ def test_gradual_pruning_measures_on_training_images_only(
     assert sum(removal.before - removal.after for removal in removed) > 0
     assert len(history) == 4
     assert accuracy(net, SAMPLES.x_test, SAMPLES.y_test) >= 90
+
+
+def test_measured_pruning_on_a_hint_that_was_stopped_ends_as_one_that_was_not(
+    trained: dict[str, Tensor], tmp_path: Path
+) -> None:
+    hint = DistilTerm(kind="hint", student_layer="first", teacher_layer="first")
+    options = Distil.model_construct(terms=[DistilTerm(kind="labels"), hint])
+
+    def prune(folder: Path, stop: str) -> dict[str, Tensor]:
+        def listen(message: str, fraction: float | None = None) -> None:
+            if stop and message.startswith(stop):
+                raise KeyboardInterrupt
+
+        folder.mkdir(exist_ok=True)
+        net, plan = network(trained), Plan(0.4, 2, 1, 2, "taylor", "budget", 60)
+        with repeatable(2, 1):
+            loss = distillation(options, network(trained), net, SAMPLE)
+            prune_gradually(net, SAMPLES, plan, recipe(2), loss, folder, listen)
+        return net.state_dict()
+
+    whole = prune(tmp_path / "whole", "")
+    with pytest.raises(KeyboardInterrupt):
+        prune(tmp_path / "stopped", "step 2/2  epoch 1/2")
+    rest = prune(tmp_path / "stopped", "")
+    assert len(whole["first.weight"]) < 8
+    assert all(torch.equal(whole[name], rest[name]) for name in whole)
 
 
 def test_macs_that_can_not_be_reached_are_refused(trained: dict[str, Tensor]) -> None:
