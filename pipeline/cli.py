@@ -405,4 +405,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _say_interrupted() -> None:
-    errors.print("tinsmith: interrupted; what was finished is kept, run it again to go on")
+    errors.print(
+        "tinsmith: interrupted; no file is half-written. `run` keeps the stages that were finished"
+    )

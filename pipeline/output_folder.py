@@ -22,8 +22,8 @@ def write_folder(folder: Path, files: Mapping[str, str]) -> None:
     (a full disk); then the folder is as it was.
     """
     check_folder(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
     try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
         staged = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     except OSError as e:
         raise ToolFailed(f"can't write beside '{folder}': {e.strerror}") from e
@@ -45,8 +45,9 @@ def write_folder(folder: Path, files: Mapping[str, str]) -> None:
 
 
 def check_folder(folder: Path) -> None:
-    """ConfigError where a folder exists and holds anything that tinsmith did not write there."""
-    if not folder.exists():
+    """ConfigError where `folder` can't be, or holds anything that tinsmith did not write there."""
+    _check_parent(folder)
+    if not os.path.exists(folder):
         return
     if not folder.is_dir():
         raise ConfigError(f"'{folder}' is a file; name a new or empty folder with -o")
@@ -70,6 +71,19 @@ def check_folder(folder: Path) -> None:
             f"{', '.join(strange[:5])}{' ...' if len(strange) > 5 else ''}; "
             "name a new or empty folder with -o"
         )
+
+
+def _check_parent(folder: Path) -> None:
+    """ConfigError where what the folder would lie in is a file or may not be written to."""
+    parent = folder.absolute().parent
+    while not os.path.exists(parent):
+        parent = parent.parent
+    if not parent.is_dir():
+        raise ConfigError(
+            f"'{folder}' can't be a folder: '{parent}' is a file; name another with -o"
+        )
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise ConfigError(f"'{parent}' may not be written to; name a folder elsewhere with -o")
 
 
 def _swap(staged: Path, folder: Path) -> None:

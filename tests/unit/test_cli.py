@@ -325,6 +325,41 @@ def test_an_output_folder_that_holds_something_else_ends_with_2_and_is_left_alon
     assert [p.name for p in out.iterdir()] == ["thesis.txt"]
 
 
+def test_an_output_folder_inside_of_a_file_ends_with_2_before_the_model_is_read(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = model / "deep" / "out"
+    code, text = fail(capsys, "generate", "no.tflite", "-t", "cortex-m4", "-o", out)
+    assert code == 2
+    assert f"'{out}' can't be a folder: '{model}' is a file" in text
+
+
+def test_an_output_folder_where_nothing_may_be_written_ends_with_2_before_the_model_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Root may write to every folder, so the answer of the system is replaced, not a mode set.
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+    out = tmp_path / "deep" / "out"
+    code, text = fail(capsys, "generate", "no.tflite", "-t", "cortex-m4", "-o", out)
+    assert code == 2
+    assert f"'{tmp_path}' may not be written to" in text
+    assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_leaves_nothing_behind_and_says_so(
+    model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tinsmith.pipeline.generation.generate", interrupted)
+    out = model.parent / "out"
+    code, text = fail(capsys, "generate", model, "-t", "cortex-m4", "-o", out)
+    assert code == 130
+    assert "interrupted; no file is half-written" in text
+    assert list(model.parent.iterdir()) == [model]
+
+
 def test_a_full_disk_ends_with_4_and_leaves_the_folder_as_it_was(
     model: Path,
     tmp_path: Path,
