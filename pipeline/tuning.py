@@ -134,12 +134,12 @@ def layer_graph(graph: Graph, node: Node) -> Graph:
     return Graph("layer", tensors, (alone,), read, outputs)
 
 
-def check_tunable(target: Target) -> None:
-    """ConfigError for a target on which instructions can't be counted."""
+def check_tunable(target: Target, key: str = "--tune") -> None:
+    """ConfigError, which names the flag or key, for a target that can't count instructions."""
     if target.core.cpu_model is None:
         able = ", ".join(t.name for t in all_targets() if t.core.cpu_model is not None)
         raise ConfigError(
-            f"--tune: {target.name} has no emulator that counts instructions; leave it out, or "
+            f"{key}: {target.name} has no emulator that counts instructions; leave it out, or "
             f"tune for one of: {able}"
         )
 

