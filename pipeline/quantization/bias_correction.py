@@ -7,6 +7,7 @@ samples, one number a channel of a convolution's input.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -59,7 +60,10 @@ def _mean_output(node: Node, error: Values, mean: Values) -> Values:
         taps = error.sum(axis=(0, 1, 2))
         repeated = np.repeat(mean, error.shape[-1] // len(mean))
         return np.asarray(taps * repeated)
-    groups = len(mean) // error.shape[-1]
-    rows = error.reshape(error.shape[0], -1, error.shape[-1]).sum(axis=1)
+    inputs = error.shape[-1]
+    if node.op == "fully_connected":  # its rows may be longer or shorter than the last axis
+        mean = np.resize(mean, math.lcm(len(mean), inputs)).reshape(-1, inputs).mean(axis=0)
+    groups = len(mean) // inputs
+    rows = error.reshape(error.shape[0], -1, inputs).sum(axis=1)
     by_group = rows.reshape(groups, -1, rows.shape[1])
     return np.asarray(np.einsum("goc,gc->go", by_group, mean.reshape(groups, -1)).reshape(-1))

@@ -157,6 +157,27 @@ def test_corrected_biases_take_back_the_mean_shift_of_rounded_weights() -> None:
     assert shift(QuantizeOptions(correct_biases=True)) < 0.25 * shift(QuantizeOptions())
 
 
+@pytest.mark.parametrize("inputs", [16, 4, 2, 3])
+def test_biases_are_corrected_where_rows_are_not_the_last_axis(inputs: int) -> None:
+    b = GraphBuilder("net")
+    x = b.input("x", (1, 4, 3, 4))
+    w = np.full((3, inputs), 0.4, np.float32)
+    w[:, 0] = 127
+    graph = b.build([b.node("fully_connected", [x, b.constant("w", w)], FullyConnectedAttrs())])
+    x = {"x": (RNG.random((60, 1, 4, 3, 4)) + 0.5).astype(np.float32)}
+    true = run_samples(graph, x)[0].mean()
+
+    def shift(options: QuantizeOptions) -> float:
+        quantized = quantize(graph, x, options)
+        entry, out = (quantized.tensors[n[0]] for n in (quantized.inputs, quantized.outputs))
+        q = np.rint(x["x"] / entry.scale + entry.zero_point).clip(-128, 127).astype(np.int8)
+        return float(
+            abs(dequantize_array(run_samples(quantized, {"x": q})[0], out.quant).mean() - true)
+        )
+
+    assert shift(QuantizeOptions(correct_biases=True)) < 0.5 * shift(QuantizeOptions())
+
+
 @pytest.mark.parametrize("option", ["equalize", "correct_biases"])
 def test_samples_are_needed(option: str) -> None:
     with pytest.raises(DataError, match="need calibration samples; give some"):
