@@ -70,7 +70,7 @@ class DistilStudent(Stage):
             sample_of,
             write_network,
         )
-        from tinsmith.pipeline.training.series import Member, fit_series
+        from tinsmith.pipeline.training.series import Member, fit_series, forget_series
 
         options, seed = self.options, seed_of(self.seed, self.name)
         samples = read_samples(inputs["load"].path, unlabelled=True)
@@ -101,6 +101,7 @@ class DistilStudent(Stage):
             known = inputs["teacher"].json()
             summary = {name: known[name] for name in ("accuracy", "parameters", "macs")}
             write_network(networks[-1], samples, out_dir, history, teacher=summary)
+        forget_series(out_dir)
 
 
 def _labelled(options: Distil) -> list[tuple[str, ModelRef]]:

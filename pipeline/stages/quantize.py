@@ -35,6 +35,9 @@ GRAPH_SOURCES = (
 )
 
 
+_CHECKPOINT = "checkpoint.pt"
+
+
 @dataclass(frozen=True)
 class QuantizeStudent(Stage):
     """Writes model.tflite (int8, or int16 activations) and metrics.json: accuracy in percent of all
@@ -114,6 +117,7 @@ class QuantizeStudent(Stage):
                 **more,
             },
         )
+        (out_dir / _CHECKPOINT).unlink(missing_ok=True)
 
     def _train(
         self,
@@ -135,11 +139,9 @@ class QuantizeStudent(Stage):
         wanted, seed = self.options, seed_of(self.seed, self.name)
         recipe = Recipe(wanted.epochs, wanted.batch, wanted.learning_rate, 0.0, self.augment, seed)
         images = read_samples(inputs["load"].path)
-        checkpoint = out_dir / "checkpoint.pt"
         with repeatable(seed, self.threads):
             teacher = read_network(inputs["prune"].path, self.student, images)
             network = IntegerNetwork(graph, samples, options, wanted.ranges)
             loss = Distillation(teacher, [SoftAnswers(0.7, 2.0), Labels(0.3)])
-            history = fit(network, images, recipe, loss, checkpoint, progress)
-        checkpoint.unlink()
+            history = fit(network, images, recipe, loss, out_dir / _CHECKPOINT, progress)
         return network.integer_graph(), [asdict(epoch) for epoch in history]

@@ -47,7 +47,7 @@ class TrainTeacher(Stage):
         from tinsmith.pipeline.training.losses import label_loss
         from tinsmith.pipeline.training.networks import Ensemble, make_network
         from tinsmith.pipeline.training.results import read_samples, sample_of, write_network
-        from tinsmith.pipeline.training.series import Member, fit_series
+        from tinsmith.pipeline.training.series import Member, fit_series, forget_series
 
         options, seed = self.options, seed_of(self.seed, self.name)
         recipe = Recipe(
@@ -73,3 +73,4 @@ class TrainTeacher(Stage):
             networks, history = fit_series(members, samples, recipe, out_dir, progress)
             whole = Ensemble(networks) if options.members else networks[0]
             write_network(whole, samples, out_dir, history)
+        forget_series(out_dir)

@@ -140,7 +140,8 @@ class IntegerNetwork(nn.Module):
             return _as(y, exact.get(name))
         ends = self.ranges[self.places[root]]
         low, high = ends.detach() if root in self.given else ends
-        shaped = _pact(y, low, high) if self.learn == "pact" else _lsq(y, low, high)
+        shape = _pact if self.learn == "pact" else _lsq
+        shaped = shape(y, low, high, self.options.wide)
         return _as(shaped, exact.get(name))
 
 
@@ -180,23 +181,34 @@ def _as(y: Tensor, exact: Tensor | None) -> Tensor:
     return y + (exact.reshape(y.shape) - y).detach()
 
 
-def _lsq(y: Tensor, low: Tensor, high: Tensor) -> Tensor:
+def _lsq(y: Tensor, low: Tensor, high: Tensor, wide: bool) -> Tensor:
     """y rounded to a step that learns: inside the range by how far rounding moves, outside by
-    where the range ends; scaled by 1 / sqrt(values * 127) as in the paper."""
-    step = (high.clamp_min(0) - low.clamp_max(0)) / 255
-    factor = 1 / (y.numel() * 127) ** 0.5
+    where the range ends; scaled by 1 / sqrt(values * largest integer) as in the paper.
+
+    wide: int16, whose range is symmetric.
+    """
+    least, most = (-32767, 32767) if wide else (-128, 127)
+    span = 2 * _reach(low, high) if wide else high.clamp_min(0) - low.clamp_max(0)
+    step = span / (most - least)
+    factor = 1 / (y.numel() * most) ** 0.5
     step = (step * factor + (step - step * factor).detach()).clamp_min(1e-12)
-    quant = asymmetric(float(low.detach()), float(high.detach()))
-    zero = quant.zero_point[0]
+    zero = 0 if wide else asymmetric(float(low.detach()), float(high.detach())).zero_point[0]
     real = y / step
-    q = (real + (real.round() - real).detach() + zero).clamp(-128, 127)
+    q = (real + (real.round() - real).detach() + zero).clamp(least, most)
     rounded: Tensor = (q - zero) * step
     return rounded
 
 
-def _pact(y: Tensor, low: Tensor, high: Tensor) -> Tensor:
+def _pact(y: Tensor, low: Tensor, high: Tensor, wide: bool) -> Tensor:
     """y clipped to a range whose ends learn from what lies beyond them."""
+    if wide:
+        reach = _reach(low, high)
+        return torch.minimum(torch.maximum(y, -reach), reach)
     return torch.minimum(torch.maximum(y, low.clamp_max(0)), high.clamp_min(0))
+
+
+def _reach(low: Tensor, high: Tensor) -> Tensor:
+    return torch.maximum(-low.clamp_max(0), high.clamp_min(0))
 
 
 def _activated(node: Node, y: Tensor) -> Tensor:

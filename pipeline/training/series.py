@@ -28,7 +28,8 @@ def fit_series(
 ) -> tuple[list[nn.Module], tuple[Epoch, ...]]:
     """Train all, each from a seed of its own; result: the networks, and the record of all epochs.
 
-    Finished ones are kept in `folder` as member<k>.pt until all are, and are not trained again.
+    Finished ones are kept in `folder` as member<k>.pt and are not trained again; `forget_series`
+    deletes them, once what was made of them is safe.
     """
     networks: list[nn.Module] = []
     history: list[Epoch] = []
@@ -51,9 +52,13 @@ def fit_series(
         # One that was read lies in memory as one that was trained: sums depend on it.
         networks.append(network.eval().to(memory_format=torch.channels_last))  # type: ignore[call-overload]
         history += epochs
-    for place in range(len(members)):
-        (folder / f"member{place}.pt").unlink()
     return networks, tuple(history)
+
+
+def forget_series(folder: Path) -> None:
+    """Delete what `fit_series` kept."""
+    for path in folder.glob("member*.pt"):
+        path.unlink()
 
 
 def write_finished(network: nn.Module, history: Sequence[Epoch], path: Path) -> None:

@@ -125,6 +125,13 @@ def test_relations_do_not_change_when_all_is_turned_moved_and_scaled() -> None:
     assert float(whole) > float(by_hand) > 0
 
 
+def test_one_image_has_no_relations() -> None:
+    one = Answers(STUDENT[:1].clone().requires_grad_(), {})
+    loss = Relations(1.0)(one, Answers(TEACHER[:1], {}), LABELS[:1])
+    loss.backward()
+    assert float(loss.detach()) == 0
+
+
 class Net(nn.Module):
     """A convolution, a depthwise one added to its input, and a linear layer."""
 
