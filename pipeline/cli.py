@@ -406,5 +406,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def _say_interrupted() -> None:
     errors.print(
-        "tinsmith: interrupted; no file is half-written. `run` keeps the stages that were finished"
+        "tinsmith: interrupted; no file is half-written. `run` keeps the stages that were "
+        "finished, `--tune` what it measured"
     )
