@@ -33,8 +33,6 @@ BY_ORDER = frozenset(
 
 JUSTIFIED_RATIO, JUSTIFIED_BYTES = 1.5, 2048
 MODEL_ERROR = 0.08
-# More kernels of one op than this are not tried in every combination.
-MOST_TOGETHER = 8
 
 
 def usable_kernels(
@@ -120,8 +118,9 @@ def _array_bytes(kernel: Kernel, call: OpCall) -> int:
 def _cheapest_set(
     layers: Sequence[tuple[str, Mapping[str, int]]], costs: Mapping[str, Costs]
 ) -> frozenset[str]:
-    """The kernels of one op with which its layers take the fewest bytes."""
-    names = sorted({k for _, arrays in layers for k in arrays})[:MOST_TOGETHER]
+    """The kernels of one op with which its layers take the fewest bytes: all subsets are tried, of
+    the handful that a core has for an op."""
+    names = sorted({k for _, arrays in layers for k in arrays})
     code = {
         k: max((costs[layer][k].code_bytes for layer, _ in layers if k in costs[layer]), default=0)
         for k in names
