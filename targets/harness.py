@@ -83,8 +83,8 @@ class MemoryLayout:
     def arena_pool(self, interface: ModelInterface, index: int) -> tuple[int, int, int]:
         """(start of the pool, first byte of the arena, end of both) of an arena outside."""
         start = self.arenas + index * self.gap
-        room = _round_up(interface.arenas[index].nbytes, _ARENA_ALIGN)
-        end = start + _round_up(room, PAGE_BYTES)
+        room = round_up(interface.arenas[index].nbytes, _ARENA_ALIGN)
+        end = start + round_up(room, PAGE_BYTES)
         return start, end - room, end
 
     def flash_of(self, index: int) -> int:
@@ -173,7 +173,8 @@ def _arenas(interface: ModelInterface, layout: MemoryLayout) -> Iterator[str]:
         yield f"  {ARENA_SECTION}{i} {first:#x} (NOLOAD) : {{ *({arena.linked_section}) }}\n"
 
 
-def _round_up(size: int, unit: int) -> int:
+def round_up(size: int, unit: int) -> int:
+    """The least multiple of `unit` that is not below `size`."""
     return -(-size // unit) * unit
 
 

@@ -2,10 +2,15 @@
 
 from dataclasses import dataclass
 
-from tinsmith.targets.harness import FLASH_SECTION, MemoryLayout, ModelInterface
+from tinsmith.targets.harness import (
+    FLASH_SECTION,
+    PAGE_BYTES,
+    MemoryLayout,
+    ModelInterface,
+    round_up,
+)
 from tinsmith.targets.image import Elf
 
-PAGE_BYTES = 4096
 _NEAR_POOL = 1 << 24
 _NEAR = 1 << 20
 
@@ -67,16 +72,16 @@ def memory_map_of(
     return MemoryMap(
         elf=elf,
         layout=layout,
-        flash_bytes=_pages(flash_end - layout.flash),
-        data_bytes=_pages(elf.address_of("tinsmith_h_bss_end") - layout.data),
+        flash_bytes=round_up(flash_end - layout.flash, PAGE_BYTES),
+        data_bytes=round_up(elf.address_of("tinsmith_h_bss_end") - layout.data, PAGE_BYTES),
         pools=(Pool("the context", layout.pool, context, pool_end), *arenas),
-        flashes=tuple((start, _pages(size)) for start, size in flashes),
+        flashes=tuple((start, round_up(size, PAGE_BYTES)) for start, size in flashes),
     )
 
 
-def place(memory: MemoryMap, address: int) -> str:
+def place(elf: Elf, address: int) -> str:
     """An address in code: the function and how far into it."""
-    symbol = memory.elf.symbol_at(address)
+    symbol = elf.symbol_at(address)
     return f"{address:#x}" if symbol is None else f"{symbol.name}+{address - symbol.address:#x}"
 
 
@@ -107,7 +112,3 @@ def what_lies_at(memory: MemoryMap, address: int) -> str:
     if layout.data <= address < layout.data + memory.data_bytes + _NEAR:
         return "past the model's variables"
     return "nothing lies there"
-
-
-def _pages(size: int) -> int:
-    return (size + PAGE_BYTES - 1) & ~(PAGE_BYTES - 1)

@@ -8,6 +8,7 @@ import shutil
 
 from tinsmith.pipeline.errors import ToolMissing
 from tinsmith.targets.emulators.child import ChildRunner
+from tinsmith.targets.emulators.memory_map import place
 from tinsmith.targets.harness import QEMU_MACHINES
 from tinsmith.targets.image import Elf, Image
 
@@ -63,7 +64,5 @@ def describe_fault(elf: Elf, words: tuple[int, int, int]) -> str:
     """What happened and where. words: fault status, program counter, address of the access."""
     status, pc, address = words
     kinds = [text for bit, text in _FAULTS if status >> bit & 1] or [f"fault {status:#010x}"]
-    symbol = elf.symbol_at(pc)
-    place = f"{pc:#x}" if symbol is None else f"{symbol.name}+{pc - symbol.address:#x}"
     there = f" at {address:#x}" if any(status >> bit & 1 for bit in _ADDRESS_VALID) else ""
-    return f"{kinds[0]}{there} in {place}"
+    return f"{kinds[0]}{there} in {place(elf, pc)}"

@@ -27,14 +27,13 @@ from tinsmith.pipeline.errors import DeviceSilent
 from tinsmith.targets.emulators.alignment import must_be_aligned, new_watch
 from tinsmith.targets.emulators.histogram import count_instructions, new_histogram
 from tinsmith.targets.emulators.memory_map import (
-    PAGE_BYTES,
     memory_map_of,
     place,
     what_lies_at,
 )
 from tinsmith.targets.emulators.runner import Block, Count, Result, Sample, check_sample
 from tinsmith.targets.emulators.watchdog import Watchdog
-from tinsmith.targets.harness import EMULATED_LAYOUT, TRACE_SYMBOL, MemoryLayout
+from tinsmith.targets.harness import EMULATED_LAYOUT, PAGE_BYTES, TRACE_SYMBOL, MemoryLayout
 from tinsmith.targets.image import Elf, Image
 from tinsmith.targets.isa import instruction_at
 from tinsmith.targets.target import Target
@@ -223,7 +222,7 @@ class UnicornRunner:
             instruction = instruction_at(self._elf, self._target, pc)
             if must_be_aligned(self._target.cpu, instruction.name):
                 faults.append(
-                    f"\n  {place(self._map, pc)}: {instruction.text} accesses {size} bytes at "
+                    f"\n  {place(self._elf, pc)}: {instruction.text} accesses {size} bytes at "
                     f"{address:#x} ({what_lies_at(self._map, address)})"
                 )
         if faults:
@@ -283,7 +282,7 @@ class UnicornRunner:
         pc = self._pc()
         if pc != until:
             raise DeviceSilent(
-                f"{self._name}, {where}: still in {place(self._map, pc)} after "
+                f"{self._name}, {where}: still in {place(self._elf, pc)} after "
                 f"{self._timeout_seconds:g} seconds"
             )
         self._failed = False
@@ -311,7 +310,7 @@ class UnicornRunner:
         return f"model '{self._interface.name}' on {self._target.name}"
 
     def _describe(self, error: UcError) -> str:
-        here = place(self._map, self._pc())
+        here = place(self._elf, self._pc())
         if self._fault is None:
             return f"{error} in {here}"
         access, address, size = self._fault
@@ -325,5 +324,5 @@ class UnicornRunner:
         if verb is not None:
             return f"{verb} {size} bytes at {there} in {here}"
         register = arm_const.UC_ARM_REG_LR if self._thumb else arm64_const.UC_ARM64_REG_LR
-        caller = place(self._map, int(self._uc.reg_read(register)) & ~1)
+        caller = place(self._elf, int(self._uc.reg_read(register)) & ~1)
         return f"jump to {there}; the link register is {caller}"
