@@ -6,6 +6,7 @@ import numpy as np
 
 from tinsmith.codegen.kernels.binary import overlap_in_order
 from tinsmith.codegen.kernels.elementwise import (
+    Steps,
     broadcast_steps,
     broadcast_strides,
     in_order,
@@ -65,7 +66,19 @@ def squared_difference_plan(call: OpCall) -> KernelPlan:
 
 def batch_matmul_plan(call: OpCall) -> KernelPlan:
     """Every product of matrices by strides, so that a swap of axes costs nothing."""
-    m = batch_matmul.multiplier(call)
+    m, depth = batch_matmul.multiplier(call), batch_matmul.matrices(call)[0][-1]
+    steps, strides = matrix_walk(call)
+    pointers, constants = operands(call, ("a", "b"))
+    fields = strides | {
+        "a_zero": call.input(0).zero_point, "b_zero": call.input(1).zero_point,
+        "m": m.m, "shift": m.shift, "y_zero": call.output.zero_point,
+    }  # fmt: skip
+    fixed = {"steps": steps, "wraps": 255 * 255 * depth > INT32_SAFE}
+    return KernelPlan(fixed, fields, pointers, constants)
+
+
+def matrix_walk(call: OpCall) -> tuple[Steps, dict[str, int]]:
+    """The loops over a batch of matrices, and the sizes and strides of a product of two."""
     a, b = batch_matmul.matrices(call)
     lead = call.output.shape[:-2]
     rows, depth, columns = a[-2], a[-1], b[-1]
@@ -74,15 +87,10 @@ def batch_matmul_plan(call: OpCall) -> KernelPlan:
         [s * rows * depth for s in broadcast_strides(a[:-2], len(lead))],
         [s * depth * columns for s in broadcast_strides(b[:-2], len(lead))],
     )
-    pointers, constants = operands(call, ("a", "b"))
     a_strides = (1, rows) if call.attrs.adjoint_a else (depth, 1)
     b_strides = (1, depth) if call.attrs.adjoint_b else (columns, 1)
-    fields = {
+    return steps, {
         "rows": rows, "depth": depth, "columns": columns,
         "a_row": a_strides[0], "a_step": a_strides[1],
         "b_step": b_strides[0], "b_column": b_strides[1],
-        "a_zero": call.input(0).zero_point, "b_zero": call.input(1).zero_point,
-        "m": m.m, "shift": m.shift, "y_zero": call.output.zero_point,
     }  # fmt: skip
-    fixed = {"steps": steps, "wraps": 255 * 255 * depth > INT32_SAFE}
-    return KernelPlan(fixed, fields, pointers, constants)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tinsmith.codegen.kernels.elementwise import broadcast_strides, operands, pair_steps
+from tinsmith.codegen.kernels.elementwise import operands
+from tinsmith.codegen.kernels.lookup import matrix_walk
 from tinsmith.codegen.kernels.mac import (
     INT32_SAFE,
     WEIGHTS_POINTER,
@@ -204,25 +205,11 @@ def transpose_conv2d_plan(call: OpCall) -> KernelPlan:
 
 def batch_matmul_plan(call: OpCall) -> KernelPlan:
     """Products of matrices by strides, summed in int64: two of int16 may already leave an int32."""
-    a, b = batch_matmul.matrices(call)
-    lead = call.output.shape[:-2]
-    rows, depth, columns = a[-2], a[-1], b[-1]
-    steps = pair_steps(
-        lead,
-        [s * rows * depth for s in broadcast_strides(a[:-2], len(lead))],
-        [s * depth * columns for s in broadcast_strides(b[:-2], len(lead))],
-    )
+    steps, strides = matrix_walk(call)
     pointers, constants = operands(call, ("a", "b"))
     factor = batch_matmul.multiplier(call)
     m, right = numerics.reduced_multiplier(factor.m, factor.shift)
     low, high = numerics.integer_range(call.output.dtype)
-    a_strides = (1, rows) if call.attrs.adjoint_a else (depth, 1)
-    b_strides = (1, depth) if call.attrs.adjoint_b else (columns, 1)
-    fields = {
-        "rows": rows, "depth": depth, "columns": columns,
-        "a_row": a_strides[0], "a_step": a_strides[1],
-        "b_step": b_strides[0], "b_column": b_strides[1],
-        "multiplier": int(m), "shift": int(right), "y_min": low, "y_max": high,
-    }  # fmt: skip
+    fields = strides | {"multiplier": int(m), "shift": int(right), "y_min": low, "y_max": high}
     fixed = {"steps": steps, "acc": "int64_t", "form": "wide", "uniform": True}
     return KernelPlan(fixed, fields, pointers, constants)
