@@ -34,7 +34,6 @@ Symbols = NDArray[np.int64]
 # The codes of a stream, by their number in the file.
 _ENCODE: tuple[Callable[[Symbols, int], bytes], ...] = (huffman.encode, ans.encode)
 _DECODE: tuple[Callable[[bytes, int, int], Symbols], ...] = (huffman.decode, ans.decode)
-CODE_NAMES = ("huffman", "ans")
 
 
 @dataclass(frozen=True)

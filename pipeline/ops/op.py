@@ -171,11 +171,6 @@ def up_to_rank_5(call: OpCall) -> tuple[str, ...]:
     return () if 1 <= rank <= 5 else (f"rank {rank}; allowed: 1 to 5",)
 
 
-def int8_or_float_up_to_rank_5(call: OpCall) -> tuple[str, ...]:
-    """`int8_or_float` of an op whose kernels walk up to five axes."""
-    return int8_or_float(call) + up_to_rank_5(call)
-
-
 def int8_int16_or_float_up_to_rank_5(call: OpCall) -> tuple[str, ...]:
     """`int8_int16_or_float` of an op whose kernels walk up to five axes."""
     return int8_int16_or_float(call) + up_to_rank_5(call)

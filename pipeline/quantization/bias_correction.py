@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinsmith.pipeline.graph import Graph, Node, Tensor, dequantize_array, rebuild
-
-LAYERS = ("conv2d", "depthwise_conv2d", "fully_connected")
+from tinsmith.pipeline.quantization.parameters import LAYERS
 
 Values = NDArray[np.float64]
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from tinsmith.pipeline.graph import Activation, Graph, Node, rebuild
 from tinsmith.pipeline.ops import OPS
+from tinsmith.pipeline.quantization.parameters import LAYERS
 
-LAYERS = ("conv2d", "depthwise_conv2d", "fully_connected")
 # Ops between two layers that treat every channel by itself and commute with positive factors.
 BETWEEN = ("relu", "leaky_relu", "max_pool2d", "average_pool2d", "mean", "pad", "reshape")
 SWEEPS = 40

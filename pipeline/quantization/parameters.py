@@ -12,6 +12,9 @@ from tinsmith.pipeline import numerics
 from tinsmith.pipeline.graph import Array, DType, QuantParams, Tensor
 from tinsmith.pipeline.quantization.carried import CarriedIntegers
 
+# The ops whose weights and biases rounding is made up for.
+LAYERS = ("conv2d", "depthwise_conv2d", "fully_connected")
+
 WEIGHT_MAX = 127  # weights are -127..127, never -128
 
 # A bias may use half of an int32, so that the products have the other half; beside int16

@@ -78,17 +78,17 @@ def quantize(
             f"there are no calibration samples, but {len(missing)} tensors have no range: "
             f"{', '.join(missing[:5])}; give samples"
         )
-    if missing and samples:
-        checked = check_samples(graph, samples)
+    asked = bool(missing) or options.correct_biases
+    checked = check_samples(graph, samples) if samples and asked else {}
+    if missing:
         steps = (1 << options.activations) - 1
         seen |= calibrate(graph, checked, options.observer, options.percentile, steps)
     known |= _cell_parameters(graph, groups, seen, options)
     names = activations(graph)
     params = parameters_of_ranges(names, groups, known, options.ranges, seen, wide=options.wide)
     quantized = integer_graph(graph, params, options)
-    if options.correct_biases and samples:
-        means = channel_means(graph, check_samples(graph, samples))
-        quantized = correct_biases(quantized, graph, means)
+    if options.correct_biases:
+        quantized = correct_biases(quantized, graph, channel_means(graph, checked))
     quantized = drop_requantize(quantized)
     if options.float_io:
         quantized = float_borders(quantized)

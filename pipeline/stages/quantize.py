@@ -78,7 +78,6 @@ class QuantizeStudent(Stage):
         from tinsmith.pipeline.interpreter import run_samples
         from tinsmith.pipeline.model_files import read_model, to_input
         from tinsmith.pipeline.quantization import QuantizeOptions, quantize
-        from tinsmith.pipeline.quantization.calibrate import check_samples
 
         images = read_images(inputs["load"])
         graph = read_model(inputs["prune"].file("model.onnx")).graph
@@ -94,7 +93,7 @@ class QuantizeStudent(Stage):
             equalize=wanted.equalize,
             correct_biases=wanted.correct_biases,
         )
-        samples = check_samples(graph, {name: calibration})
+        samples = {name: calibration}
         more = {}
         if wanted.epochs:
             quantized, more["epochs"] = self._train(

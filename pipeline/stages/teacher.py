@@ -45,7 +45,7 @@ class TrainTeacher(Stage):
         need_torch(self.name)
         from tinsmith.pipeline.training.loop import Recipe, repeatable, seed_of
         from tinsmith.pipeline.training.losses import label_loss
-        from tinsmith.pipeline.training.networks import Ensemble, make_network
+        from tinsmith.pipeline.training.networks import as_one, make_network
         from tinsmith.pipeline.training.results import read_samples, sample_of, write_network
         from tinsmith.pipeline.training.series import Member, fit_series, forget_series
 
@@ -71,6 +71,5 @@ class TrainTeacher(Stage):
             models = (options.model, *options.members)
             members = [member(place, model) for place, model in enumerate(models, 1)]
             networks, history = fit_series(members, samples, recipe, out_dir, progress)
-            whole = Ensemble(networks) if options.members else networks[0]
-            write_network(whole, samples, out_dir, history)
+            write_network(as_one(networks), samples, out_dir, history)
         forget_series(out_dir)

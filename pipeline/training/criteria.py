@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from tinsmith.pipeline.training.losses import Loss
+from tinsmith.pipeline.training.networks import LAYERS
 
-LAYERS = (nn.Conv1d, nn.Conv2d, nn.Linear)
 _BINS = 32
 
 

@@ -15,8 +15,9 @@ from tinsmith.pipeline.flow import Progress
 from tinsmith.pipeline.training.codebooks import Start, share_weights, unshare
 from tinsmith.pipeline.training.loop import Epoch, Recipe, Samples, fit, seed_of
 from tinsmith.pipeline.training.losses import Loss
+from tinsmith.pipeline.training.networks import LAYERS
 from tinsmith.pipeline.training.series import read_finished, write_finished
-from tinsmith.pipeline.training.sparsity import LAYERS, GradualPruning, SparsityPlan
+from tinsmith.pipeline.training.sparsity import GradualPruning, SparsityPlan
 
 
 @dataclass(frozen=True)

@@ -24,15 +24,15 @@ from tinsmith.pipeline.errors import UnsupportedModel
 from tinsmith.pipeline.graph import Activation, Graph, Node, dequantize_array, rebuild
 from tinsmith.pipeline.interpreter import run, with_batch
 from tinsmith.pipeline.model_files import to_input
-from tinsmith.pipeline.quantization import QuantizeOptions, calibrate, quantize
+from tinsmith.pipeline.quantization import QuantizeOptions, calibrate, check_samples, quantize
 from tinsmith.pipeline.quantization.calibrate import Samples
 from tinsmith.pipeline.quantization.equalize import equalize
+from tinsmith.pipeline.quantization.parameters import LAYERS
 from tinsmith.pipeline.quantization.quantize import tensors_without_range
 from tinsmith.pipeline.quantization.ranges import asymmetric, shared_groups
 from tinsmith.pipeline.quantization.separate import separate_scales
 
 Ranges = Literal["lsq", "pact", "fixed"]
-LAYERS = ("conv2d", "depthwise_conv2d", "fully_connected")
 
 
 class IntegerNetwork(nn.Module):
@@ -66,7 +66,8 @@ class IntegerNetwork(nn.Module):
         )
         groups = shared_groups(self.graph)
         self.roots = {name: groups.root(name) for name in tensors_without_range(self.graph)}
-        seen = calibrate(self.graph, samples, options.observer, options.percentile)
+        checked = check_samples(self.graph, samples)
+        seen = calibrate(self.graph, checked, options.observer, options.percentile)
         ends = {
             root: [f(seen[n][i] for n in self.roots if self.roots[n] == root) for i, f in _ENDS]
             for root in dict.fromkeys(self.roots.values())

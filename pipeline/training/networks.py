@@ -17,6 +17,8 @@ from tinsmith.pipeline.config import ModelRef, Teacher
 from tinsmith.pipeline.errors import ConfigError
 
 Weights = dict[str, Tensor]
+# The layers that have weights and do MACs.
+LAYERS = (nn.Conv1d, nn.Conv2d, nn.Linear)
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,11 @@ class Ensemble(nn.Module):
 def make_teacher(options: Teacher, sample: Tensor, classes: int) -> nn.Module:
     """The teacher's network, or all its members as one. Raises ConfigError, see make_network."""
     models = (options.model, *options.members)
-    networks = [make_network(model, sample, classes) for model in models]
+    return as_one([make_network(model, sample, classes) for model in models])
+
+
+def as_one(networks: Sequence[nn.Module]) -> nn.Module:
+    """Several networks as one, and one as it is."""
     return Ensemble(networks) if len(networks) > 1 else networks[0]
 
 
@@ -106,7 +112,7 @@ def cost(network: nn.Module, sample: Tensor) -> Cost:
     macs: dict[str, int] = {}
     hooks = []
     for name, layer in network.named_modules():
-        if isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Linear)):
+        if isinstance(layer, LAYERS):
 
             def count(layer: nn.Module, _: Any, output: Tensor, name: str = name) -> None:
                 taps = layer.weight[0].numel()  # type: ignore[index]
@@ -125,7 +131,7 @@ def widths(network: nn.Module) -> dict[str, int]:
     return {
         name: int(layer.weight.shape[0])
         for name, layer in network.named_modules()
-        if isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Linear))
+        if isinstance(layer, LAYERS)
     }
 
 

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tinsmith.pipeline.errors import ConfigError
-
-LAYERS = (nn.Conv1d, nn.Conv2d, nn.Linear)
+from tinsmith.pipeline.training.networks import LAYERS
 
 
 @dataclass(frozen=True)
@@ -63,12 +62,17 @@ def magnitude_mask(weight: Tensor, density: float, pattern: Pattern = Pattern())
         count = blocks.shape[1]
         blocks = nn.functional.pad(blocks, (0, -count % pattern.of), value=-1.0)
         groups = blocks.reshape(-1, pattern.of)
-        keep = _top(groups, -(-round(density * pattern.of * 1e6) // 1_000_000))
+        keep = _top(groups, _count(density, pattern.of))
         keep = keep.reshape(len(rows), -1)[:, :count]
     else:
-        keep = _top(blocks.reshape(1, -1), -(-round(density * blocks.numel() * 1e6) // 1_000_000))
+        keep = _top(blocks.reshape(1, -1), _count(density, blocks.numel()))
         keep = keep.reshape(blocks.shape)
     return keep.repeat_interleave(pattern.block, 1)[:, :width].reshape(weight.shape)
+
+
+def _count(density: float, of: int) -> int:
+    """density * of, rounded up; what is a whole number but for float's last bits is that number."""
+    return -(-round(density * of * 1e6) // 1_000_000)
 
 
 def _top(rows: Tensor, count: int) -> Tensor:
