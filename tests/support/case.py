@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from support.nets import Net
-from tinsmith.pipeline.graph import NO_ATTRS, DType, Graph, QuantParams
+from support.nets import Net, random_samples
+from tinsmith.pipeline.graph import NO_ATTRS, Array, DType, Graph, QuantParams
 from tinsmith.pipeline.ops import Oracle
 
 
@@ -21,6 +22,13 @@ class Case:
     build: Callable[[np.random.Generator], Graph]
     few_values: bool = False  # the output can't take 8 values
     oracle: Oracle | None = None  # instead of the op's own, where that refuses this use
+
+
+def built(op: str, case: Case, count: int) -> tuple[Graph, dict[str, Array]]:
+    """A case's graph and so many samples for it, the same whenever it is built."""
+    rng = np.random.default_rng(zlib.crc32(f"{op}/{case.name}".encode()))
+    graph = case.build(rng)
+    return graph, random_samples(graph, rng, count)
 
 
 def q(scale: float, zero_point: int = 0) -> QuantParams:

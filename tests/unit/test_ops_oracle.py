@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import zlib
-
 import numpy as np
 import pytest
 
 from cases import CASES, Case
-from support.nets import random_samples
+from support.case import built
 from tinsmith.pipeline import interpreter, oracles
 from tinsmith.pipeline.exporters.tflite import to_tflite
-from tinsmith.pipeline.graph import Array, Graph
+from tinsmith.pipeline.graph import Graph
 from tinsmith.pipeline.ops import OPS, Oracle, call_of
 
 SAMPLES = 6
 FLOAT_TOLERANCE = 1e-5
 
 ALL = [pytest.param(op, case, id=f"{op}-{case.name}") for op in CASES for case in CASES[op]]
-
-
-def built(op: str, case: Case) -> tuple[Graph, dict[str, Array]]:
-    rng = np.random.default_rng(zlib.crc32(f"{op}/{case.name}".encode()))
-    graph = case.build(rng)
-    return graph, random_samples(graph, rng, SAMPLES)
 
 
 def _definer(op: str, graph: Graph) -> Oracle:
@@ -34,7 +26,7 @@ def _definer(op: str, graph: Graph) -> Oracle:
 
 @pytest.mark.parametrize(("op", "case"), ALL)
 def test_the_interpreter_gives_the_bytes_of_the_oracle(op: str, case: Case) -> None:
-    graph, samples = built(op, case)
+    graph, samples = built(op, case, SAMPLES)
     kind = case.oracle or _definer(op, graph)
     if kind is Oracle.OWN:
         pytest.skip(f"no other runtime has {op}; its definition has tests of its own")
@@ -54,7 +46,7 @@ def test_the_interpreter_gives_the_bytes_of_the_oracle(op: str, case: Case) -> N
 @pytest.mark.parametrize(("op", "case"), ALL)
 def test_a_case_shows_many_values(op: str, case: Case) -> None:
     """An output that is all one value would agree with anything."""
-    graph, samples = built(op, case)
+    graph, samples = built(op, case, SAMPLES)
     for y in interpreter.run_samples(graph, samples):
         assert case.few_values or len(np.unique(y)) >= 8
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from cases import CASES, Case
+from support.case import built
 from support.nets import Net, random_samples
 from support.random_network import random_network
 from tinsmith.pipeline import interpreter
@@ -56,9 +56,7 @@ def convolution(pads: tuple[int, int, int, int], stride: tuple[int, int] = (1, 1
 
 @pytest.mark.parametrize(("op", "case"), ALL)
 def test_what_is_written_is_read_again_with_the_same_outputs(op: str, case: Case) -> None:
-    rng = np.random.default_rng(zlib.crc32(f"{op}/{case.name}".encode()))
-    graph = case.build(rng)
-    samples = random_samples(graph, rng, 3)
+    graph, samples = built(op, case, 3)
     model = to_tflite(graph)
     again = read_tflite(model)
     assert (again.inputs, again.outputs) == (graph.inputs, graph.outputs)
