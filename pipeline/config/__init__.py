@@ -1,0 +1,49 @@
+"""`tinsmith.toml`: its tables and keys, read strictly by `load_config`.
+
+`configuration_markdown()` is the text of docs/configuration.md; after a change:
+`python -m tinsmith.pipeline.config > docs/configuration.md`.
+"""
+
+from tinsmith.pipeline.config.page import configuration_markdown
+from tinsmith.pipeline.config.read import CONFIG_NAME, load_config, parse_config
+from tinsmith.pipeline.config.tables import (
+    Config,
+    Gates,
+    Generate,
+    Run,
+    TargetGates,
+    Validate,
+    c_name,
+)
+from tinsmith.pipeline.config.training_tables import (
+    Augment,
+    Data,
+    Distil,
+    DistilTerm,
+    Prune,
+    Quantize,
+    Teacher,
+)
+from tinsmith.pipeline.config.values import ModelRef
+
+__all__ = [
+    "CONFIG_NAME",
+    "Augment",
+    "Config",
+    "Data",
+    "Distil",
+    "DistilTerm",
+    "Gates",
+    "Generate",
+    "ModelRef",
+    "Prune",
+    "Quantize",
+    "Run",
+    "TargetGates",
+    "Teacher",
+    "Validate",
+    "c_name",
+    "configuration_markdown",
+    "load_config",
+    "parse_config",
+]

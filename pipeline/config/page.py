@@ -1,0 +1,90 @@
+"""The reference of all tables and keys, docs/configuration.md, made from their definitions."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from tinsmith.pipeline.config.explain import toml_text
+from tinsmith.pipeline.config.tables import tables_by_name
+from tinsmith.pipeline.config.training_tables import DistilTerm
+from tinsmith.pipeline.config.values import ModelRef
+
+
+def configuration_markdown() -> str:
+    """The reference of all tables and keys, made from the definitions above."""
+    parts = [
+        "# Configuration",
+        "",
+        "`tinsmith.toml` has these tables. Paths are relative to the file. A key or a value that",
+        "is not listed here is an error. This page is made from `pipeline/config`:",
+        "`python -m tinsmith.pipeline.config > docs/configuration.md`.",
+    ]
+    for name, table in tables_by_name().items():
+        if not name:
+            continue
+        parts += [
+            "",
+            f"## [[{name}]]" if table is DistilTerm else f"## [{name}]",
+            "",
+            (table.__doc__ or "").strip(),
+            "",
+        ]
+        parts += ["| key | value | default | meaning |", "|---|---|---|---|"]
+        for key, field in table.model_fields.items():
+            cells = (f"`{key}`", _allowed_text(field), _default_text(field), field.description)
+            parts.append("| " + " | ".join(str(cell) for cell in cells) + " |")
+    return "\n".join(parts) + "\n"
+
+
+_TYPE_TEXTS = {int: "whole number", float: "number", str: "text", bool: "true or false"}
+
+
+def _allowed_text(field: FieldInfo) -> str:
+    limits = [_limit_text(item) for item in field.metadata]
+    text = _type_text(field.annotation)
+    return " ".join([text, *[limit for limit in limits if limit]])
+
+
+def _limit_text(constraint: Any) -> str:
+    words = (("ge", "at least"), ("gt", "above"), ("le", "at most"), ("lt", "below"))
+    found = [
+        f"{word} {getattr(constraint, name)}"
+        for name, word in words
+        if getattr(constraint, name, None) is not None
+    ]
+    return ", ".join(found)
+
+
+def _type_text(annotation: Any) -> str:
+    if get_origin(annotation) is Literal:
+        return " or ".join(f"`{toml_text(value)}`" for value in get_args(annotation))
+    if get_origin(annotation) is Annotated:
+        base, *metadata = get_args(annotation)
+        constraints = [
+            item for extra in metadata for item in (getattr(extra, "metadata", None) or [extra])
+        ]
+        limits = [limit for item in constraints if (limit := _limit_text(item))]
+        return " ".join([_type_text(base), ", ".join(limits)]).strip()
+    if annotation is DistilTerm or get_origin(annotation) is dict:
+        return "tables"
+    if get_origin(annotation) is list:
+        return f"list of {_type_text(get_args(annotation)[0])}"
+    members = [member for member in get_args(annotation) if member is not type(None)]
+    if members:
+        return " or ".join(_type_text(member) for member in members)
+    if annotation is Path:
+        return "path"
+    if annotation is ModelRef:
+        return "`file.py:Class`"
+    return _TYPE_TEXTS[annotation]
+
+
+def _default_text(field: FieldInfo) -> str:
+    if field.default is PydanticUndefined:
+        return "must be given"
+    if field.default is None or field.default in ({}, ""):
+        return "none"
+    default = field.default
+    return f"`{toml_text(str(default) if isinstance(default, Path) else default)}`"

