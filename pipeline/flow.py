@@ -94,13 +94,17 @@ class Stage(Protocol):
 
 @dataclass(frozen=True)
 class Event:
-    """What the flow tells its caller about a stage. `seconds` is set when it is done."""
+    """What the flow tells its caller about a stage. `seconds` is set when it is done.
+
+    folder: where the stage's files are; until it is done, those that it has written so far.
+    """
 
     stage: str
     kind: Literal["cached", "started", "resumed", "progress", "done"]
     message: str = ""
     fraction: float | None = None
     seconds: float | None = None
+    folder: Path | None = None
 
 
 Listener = Callable[[Event], None]
@@ -117,28 +121,39 @@ def run_flow(
     to: str | None = None,
     force: bool = False,
     progress: Listener = silent,
+    given: Mapping[str, Artifact] | None = None,
+    keep: int | None = KEEP_ENTRIES,
 ) -> dict[str, Path]:
     """Run `stages` in order, each only if its result is not in the cache; result: stage -> folder.
 
     `from_` recomputes that stage and the later ones, `to` stops after that one, `force` recomputes
-    all. Raises ConfigError for a stage that does not exist and where another run uses `out`, and
+    all. given: results of other runs that stages may take, by the name that they ask for. keep: how
+    many finished entries of each stage stay (None: all). Raises ConfigError for a stage that does not exist and where another run uses `out`, and
     whatever a stage raises; what was finished by then stays.
     """
-    _check_order(stages)
+    _check_order(stages, given or {})
     names = [stage.name for stage in stages]
     first = _position(names, "--from", from_) if from_ else len(names)
     last = _position(names, "--to", to) if to else len(names) - 1
     if from_ and first > last:
         raise ConfigError(f"--from {from_} comes after --to {to}; the order is {', '.join(names)}")
-    done: dict[str, Artifact] = {}
-    with _locked(out):
+    done: dict[str, Artifact] = dict(given or {})
+    with locked(out):
         for index, stage in enumerate(stages[: last + 1]):
             inputs = {name: done[name] for name in stage.inputs}
             done[stage.name] = _result(stage, inputs, out, force or index >= first, progress)
             _link(out, done[stage.name])
-        for artifact in done.values():
-            _forget_old(out / ".cache", artifact)
-    return {name: artifact.path for name, artifact in done.items()}
+        ours = [done[name] for name in names[: last + 1]]
+        if keep is not None:
+            for artifact in ours:
+                _forget_old(out / ".cache", artifact, keep)
+    return {artifact.stage: artifact.path for artifact in ours}
+
+
+def artifact_at(folder: Path) -> Artifact:
+    """The finished result in a folder that `run_flow` gave."""
+    record = json.loads((folder / _ENTRY).read_text())
+    return Artifact(record["stage"], record["key"], record["content"], folder)
 
 
 def stage_key(stage: Stage, inputs: Mapping[str, Artifact]) -> str:
@@ -158,8 +173,8 @@ def stage_key(stage: Stage, inputs: Mapping[str, Artifact]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _check_order(stages: Sequence[Stage]) -> None:
-    seen: set[str] = set()
+def _check_order(stages: Sequence[Stage], given: Mapping[str, Artifact]) -> None:
+    seen: set[str] = set(given)
     for stage in stages:
         assert stage.name not in seen, f"two stages are called '{stage.name}'"
         missing = set(stage.inputs) - seen
@@ -180,18 +195,18 @@ def _result(
     final = out / ".cache" / f"{stage.name}-{key[:16]}"
     if not recompute and (found := _sound_entry(stage.name, key, final)):
         os.utime(final / _ENTRY)
-        progress(Event(stage.name, "cached"))
+        progress(Event(stage.name, "cached", folder=final))
         return found
     partial = final.with_name(final.name + _PARTIAL)
     resumed = stage.resumable and not recompute and partial.is_dir()
     if partial.exists() and not resumed:
         shutil.rmtree(partial)
     partial.mkdir(parents=True, exist_ok=True)
-    progress(Event(stage.name, "resumed" if resumed else "started"))
+    progress(Event(stage.name, "resumed" if resumed else "started", folder=partial))
     started = time.monotonic()
 
     def tell(message: str, fraction: float | None = None) -> None:
-        progress(Event(stage.name, "progress", message, fraction))
+        progress(Event(stage.name, "progress", message, fraction, folder=partial))
 
     try:
         stage.run(inputs, partial, tell)
@@ -206,7 +221,7 @@ def _result(
     finally:
         if not stage.resumable and partial.exists():
             shutil.rmtree(partial)
-    progress(Event(stage.name, "done", seconds=seconds))
+    progress(Event(stage.name, "done", seconds=seconds, folder=final))
     return Artifact(stage.name, key, content, final)
 
 
@@ -314,7 +329,7 @@ def _version(distribution: str) -> str:
 
 
 @contextmanager
-def _locked(out: Path) -> Iterator[None]:
+def locked(out: Path) -> Iterator[None]:
     """Hold `<out>/.cache/lock`; the kernel lets go of it when the process ends, however it ends."""
     try:
         (out / ".cache").mkdir(parents=True, exist_ok=True)
@@ -351,8 +366,9 @@ def _link(out: Path, artifact: Artifact) -> None:
     fresh.replace(link)
 
 
-def _forget_old(cache: Path, current: Artifact) -> None:
-    """Delete all but the most recently used entries of the stage, finished and unfinished apart."""
+def _forget_old(cache: Path, current: Artifact, keep: int) -> None:
+    """Delete all but the `keep` most recently used entries of the stage, finished and unfinished
+    apart."""
 
     def last_use(path: Path) -> float:
         record = path / _ENTRY
@@ -363,7 +379,7 @@ def _forget_old(cache: Path, current: Artifact) -> None:
     finished = [path for path in ours if len(path.name) == length and path != current.path]
     unfinished = [path for path in ours if path.name.endswith(_PARTIAL)]
     leftover = [path for path in ours if path.name.endswith(".old")]
-    for paths, keep in ((finished, KEEP_ENTRIES - 1), (unfinished, KEEP_ENTRIES), (leftover, 0)):
+    for paths, most in ((finished, keep - 1), (unfinished, keep), (leftover, 0)):
         paths.sort(key=last_use, reverse=True)
-        for path in paths[keep:]:
+        for path in paths[most:]:
             shutil.rmtree(path)

@@ -16,7 +16,15 @@ import pytest
 
 from tinsmith.pipeline import flow
 from tinsmith.pipeline.errors import ConfigError, ToolFailed
-from tinsmith.pipeline.flow import Artifact, Event, Progress, Stage, run_flow, stage_key
+from tinsmith.pipeline.flow import (
+    Artifact,
+    Event,
+    Progress,
+    Stage,
+    artifact_at,
+    run_flow,
+    stage_key,
+)
 
 
 @dataclass(frozen=True)
@@ -290,8 +298,25 @@ def test_progress_carries_the_stage_and_the_fraction(tmp_path: Path) -> None:
     events: list[Event] = []
     run_flow([Number(5)], tmp_path, progress=events.append)
     assert [event.kind for event in events] == ["started", "progress", "done"]
-    assert events[1] == Event("number", "progress", "the number is 5", 0.5)
+    partial = events[1].folder
+    assert partial is not None and partial.name.endswith(".partial")
+    assert events[1] == Event("number", "progress", "the number is 5", 0.5, folder=partial)
     assert events[2].seconds is not None
+
+
+def test_results_of_other_runs_are_given_by_the_name_that_a_stage_asks_for(tmp_path: Path) -> None:
+    [folder] = run_flow([Number(-3)], tmp_path / "one").values()
+    given = {"number": artifact_at(folder)}
+    results = run_flow([Sign(), Report()], tmp_path / "two", given=given)
+    assert list(results) == ["sign", "report"]
+    assert (results["report"] / "report.txt").read_text() == "it is -"
+    assert not (tmp_path / "two" / "number").exists()
+
+
+def test_every_entry_stays_where_all_are_to_be_kept(tmp_path: Path) -> None:
+    for value in range(flow.KEEP_ENTRIES + 3):
+        run_flow([Number(value)], tmp_path, keep=None)
+    assert len(list((tmp_path / ".cache").glob("number-*"))) == flow.KEEP_ENTRIES + 3
 
 
 def test_two_runs_do_not_share_an_output_folder(tmp_path: Path) -> None:
