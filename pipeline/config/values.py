@@ -15,12 +15,16 @@ from pydantic_core import PydanticCustomError
 
 
 class ModelRef(BaseModel):
-    """A class or function in a Python file, which makes the untrained network."""
+    """A class or function in a Python file, which makes the untrained network.
+
+    width: what it is called with as `width=`, if anything.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     path: Path
     attribute: str
+    width: float | None = None
 
 
 def _beside_config(path: str, info: ValidationInfo) -> Path:
@@ -29,6 +33,8 @@ def _beside_config(path: str, info: ValidationInfo) -> Path:
 
 
 def _to_path(value: Any, info: ValidationInfo) -> Path:
+    if isinstance(value, Path):  # from Python, not from a file
+        return value
     if not isinstance(value, str) or not value:
         raise PydanticCustomError("path", "must be a path in quotes")
     return _beside_config(value, info)

@@ -111,9 +111,9 @@ def _labelled(options: Distil) -> list[tuple[str, ModelRef]]:
         for place, model in enumerate(options.assistants, 1)
     ]
     students = [
-        (f"generation {place}/{options.generations}", options.model)
+        (f"generation {place}/{options.generations}", options.student)
         for place in range(1, options.generations + 1)
     ]
     if len(students) == 1:
-        students = [("student" if assistants else "", options.model)]
+        students = [("student" if assistants else "", options.student)]
     return [*assistants, *students]

@@ -90,7 +90,7 @@ class PruneStudent(Stage):
         )
         samples = read_samples(inputs["load"].path, unlabelled=True)
         with repeatable(seed, self.threads):
-            student = read_network(inputs["distil"].path, distil.model, samples)
+            student = read_network(inputs["distil"].path, distil.student, samples)
             teacher = read_teacher(inputs["teacher"].path, self.teacher, samples)
             loss = distillation(distil, teacher, student, sample_of(samples))
             removed, history = prune_gradually(
