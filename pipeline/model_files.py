@@ -73,21 +73,28 @@ def read_model(path: Path, options: ReadOptions = WHOLE) -> Model:
         raise ModelError(f"the model file '{path}' can't be read: {e.strerror}") from e
     if not data:
         raise ModelError(f"the model file '{path}' is empty")
-    # Each front end is loaded only where it is asked for: onnx takes half a second to import.
-    if path.suffix.lower() == ".tflite":
-        if options.shapes:
-            raise ConfigError(f"--shape: '{path}' has fixed shapes; allowed: for .onnx files")
-        from tinsmith.pipeline.frontends.tflite import read_tflite
-
-        graph = read_tflite(path)
-    else:
-        from tinsmith.pipeline.frontends.onnx import read_onnx
-
-        graph = read_onnx(path, shapes=options.shapes)
+    graph = _import(path, options)
     if options.start or options.end:
         graph = cut(graph, options.start, options.end)
     graph = run_passes(graph, INT_PASSES if graph.is_quantized else FLOAT_PASSES)
     return Model(graph, hashlib.sha256(data).hexdigest())
+
+
+def _import(path: Path, options: ReadOptions) -> Graph:
+    """The graph as the file has it; what is wrong with it is told with the file's name."""
+    # Each front end is loaded only where it is asked for: onnx takes half a second to import.
+    try:
+        if path.suffix.lower() == ".tflite":
+            if options.shapes:
+                raise ConfigError(f"--shape: '{path}' has fixed shapes; allowed: for .onnx files")
+            from tinsmith.pipeline.frontends.tflite import read_tflite
+
+            return read_tflite(path)
+        from tinsmith.pipeline.frontends.onnx import read_onnx
+
+        return read_onnx(path, shapes=options.shapes)
+    except ModelError as e:
+        raise type(e)(f"'{path}': {e}") from e
 
 
 def read_quantized(

@@ -92,5 +92,9 @@ def _swap(staged: Path, folder: Path) -> None:
         return
     aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     os.rename(folder, aside / "old")
-    os.rename(staged, folder)
+    try:
+        os.rename(staged, folder)
+    except BaseException:  # an interrupt too: never neither of the two
+        os.rename(aside / "old", folder)
+        raise
     shutil.rmtree(aside, ignore_errors=True)

@@ -26,6 +26,7 @@ MAGIC = b"TSW1"
 FLOAT32, FLOAT16, CODES, GAPS = range(4)
 ESCAPES = (7, 15, 31, 63, 127, 255)  # what a gap's symbol can say at most
 MOST_CODES = 1 << 12  # values of a codebook
+MOST_ARRAYS = (1 << 16) - 1
 MOST_WEIGHTS = 1 << 28  # of an array: a damaged size must not take all memory
 
 Floats = NDArray[np.float32]
@@ -59,8 +60,14 @@ class Coded:
 def encode_weights(weights: Mapping[str, Floats]) -> tuple[bytes, tuple[Coded, ...]]:
     """The file, and what each array takes in it. Values are kept as they are, to the bit.
 
-    Arrays with at most 4,096 different values get a codebook where that is shorter.
+    Arrays with at most 4,096 different values get a codebook where that is shorter. Raises
+    ModelError for what the file can't hold: too many arrays, or too large ones.
     """
+    if len(weights) > MOST_ARRAYS:
+        raise ModelError(f"{len(weights)} arrays of weights; a file holds at most {MOST_ARRAYS}")
+    for name, array in weights.items():
+        if array.size > MOST_WEIGHTS:
+            raise ModelError(f"weights '{name}': {array.size} values; allowed: {MOST_WEIGHTS}")
     parts, records = [MAGIC + struct.pack("<H", len(weights))], []
     for name, array in weights.items():
         encoded, record = _encode_array(name, np.asarray(array, np.float32))

@@ -386,6 +386,39 @@ def test_a_full_disk_ends_with_4_and_leaves_the_folder_as_it_was(
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".out")]
 
 
+def test_a_rename_that_fails_brings_the_folder_back(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    assert run("generate", model, "-t", "cortex-m4", "-o", out) == 0
+    before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    capsys.readouterr()
+    rename = os.rename
+    failures = [OSError(errno.EIO, os.strerror(errno.EIO))]
+
+    def failing(source: Path, goal: Path) -> None:
+        if goal == out and failures:
+            raise failures.pop()
+        rename(source, goal)
+
+    monkeypatch.setattr(os, "rename", failing)
+    code, error = fail(capsys, "generate", model, "-t", "cortex-m4", "-o", out)
+    monkeypatch.undo()
+    assert code == 4
+    assert os.strerror(errno.EIO) in error
+    assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
+
+
+def test_what_is_wrong_with_a_model_is_told_with_its_file(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged = tmp_path / f"damaged{model.suffix}"
+    damaged.write_bytes(model.read_bytes()[:200])
+    code, error = fail(capsys, "analyze", damaged)
+    assert code == 3
+    assert f"'{damaged}'" in error
+
+
 def test_a_missing_compiler_ends_with_4_and_the_command_that_installs_it(
     model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinsmith.pipeline.coding import ans, bits, gaps, huffman
+from tinsmith.pipeline.coding import ans, bits, container, gaps, huffman
 from tinsmith.pipeline.coding.container import (
     CODES,
     FLOAT16,
@@ -129,6 +129,15 @@ def test_weights_come_back_to_the_bit_and_every_byte_is_counted() -> None:
     assert len(data) == 6 + sum(record.nbytes for record in records)
     forms = {record.name: record.form for record in records}
     assert forms == {name: form for name, (_, form) in WEIGHTS.items()}
+
+
+def test_more_than_a_file_can_hold_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = np.zeros(3, np.float32)
+    with pytest.raises(ModelError, match="65536 arrays"):
+        encode_weights({str(place): one for place in range(65_536)})
+    monkeypatch.setattr(container, "MOST_WEIGHTS", 2)
+    with pytest.raises(ModelError, match="'layer': 3 values"):
+        encode_weights({"layer": one})
 
 
 def test_a_sparse_layer_is_as_short_as_the_entropies_of_its_places_and_values() -> None:
