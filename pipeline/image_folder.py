@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tinsmith.pipeline.class_folders import SPLITS, LabelledFiles, labelled_files
 from tinsmith.pipeline.errors import DataError, ToolMissing
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm", ".webp")
-SPLITS = ("train", "test")
 
 if TYPE_CHECKING:
     from PIL.Image import Image as _PillowImage
@@ -26,22 +25,7 @@ def read_image_folder(path: Path) -> tuple[Labelled, Labelled]:
     Labels count the folders of `train` in alphabetical order. C is 1 where every image is grey,
     else 3. Raises DataError where folders, images or sizes don't fit together.
     """
-    if not path.is_dir():
-        raise DataError(f"[data] path: there is no folder '{path}'")
-    missing = [split for split in SPLITS if not (path / split).is_dir()]
-    if missing:
-        raise DataError(
-            f"[data] path: '{path}' has no folder {' and no folder '.join(missing)}; needed: "
-            "train/<class>/ and test/<class>/ with the images"
-        )
-    classes = _classes(path / "train")
-    unknown = sorted(set(_classes(path / "test")) - set(classes))
-    if unknown:
-        raise DataError(
-            f"'{path / 'test'}': no images to train on of {', '.join(unknown[:10])}; classes are "
-            f"the folders of train: {', '.join(classes)}"
-        )
-    files = {split: _image_files(path / split, classes) for split in SPLITS}
+    files = labelled_files(path, SUFFIXES, "images")
     channels = 1 if all(map(_is_grey, _paths([*files["train"], *files["test"]]))) else 3
     train, test = (_read(files[split], channels) for split in SPLITS)
     if train[0].shape[1:] != test[0].shape[1:]:
@@ -52,33 +36,7 @@ def read_image_folder(path: Path) -> tuple[Labelled, Labelled]:
     return train, test
 
 
-_Files = Sequence[tuple[Path, int]]
-
-
-def _classes(folder: Path) -> list[str]:
-    names = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-    if len(names) < 2 and folder.name == "train":
-        raise DataError(
-            f"'{folder}' has {len(names)} folders of images; needed: at least two classes, a "
-            "folder each"
-        )
-    return names
-
-
-def _image_files(folder: Path, classes: Sequence[str]) -> _Files:
-    found = []
-    for label, name in enumerate(classes):
-        inside = sorted((folder / name).iterdir()) if (folder / name).is_dir() else []
-        images = [p for p in inside if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
-        if not images and folder.name == "train":
-            raise DataError(f"'{folder / name}' has no images; files end in {', '.join(SUFFIXES)}")
-        found += [(p, label) for p in images]
-    if not found:
-        raise DataError(f"'{folder}' has no images; files end in {', '.join(SUFFIXES)}")
-    return found
-
-
-def _paths(files: _Files) -> list[Path]:
+def _paths(files: LabelledFiles) -> list[Path]:
     return [path for path, _ in files]
 
 
@@ -87,7 +45,7 @@ def _is_grey(path: Path) -> bool:
     return bool(image.mode in ("1", "L", "LA"))
 
 
-def _read(files: _Files, channels: int) -> Labelled:
+def _read(files: LabelledFiles, channels: int) -> Labelled:
     images = []
     for path, _ in files:
         try:

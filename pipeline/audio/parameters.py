@@ -1,0 +1,92 @@
+"""What a log-mel front end is made by: its parameters, and what follows from them."""
+
+from dataclasses import dataclass
+
+from tinsmith.pipeline.errors import ConfigError
+
+FFT_SIZES = (64, 128, 256, 512, 1024, 2048)
+
+
+@dataclass(frozen=True)
+class LogMel:
+    """The parameters, with the names and units that the table [audio] gives them.
+
+    Frame t of a clip covers the `window` samples that end with sample (t + 1) * hop; before the
+    clip there is silence. So every `hop` samples give one frame, as they come. 0 dB is a sine of
+    full scale; `floor_db` becomes the pixel 0 and `ceiling_db` the pixel 255.
+    Raises ConfigError for parameters that give no front end.
+    """
+
+    rate_hz: int = 16000
+    clip_ms: float = 1000.0
+    window_ms: float = 30.0
+    hop_ms: float = 20.0
+    mels: int = 40
+    low_hz: float = 60.0
+    high_hz: float = 7600.0
+    floor_db: float = -90.0
+    ceiling_db: float = -10.0
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    def samples(self, milliseconds: float) -> int:
+        """The nearest number of samples."""
+        return round(self.rate_hz * milliseconds / 1000)
+
+    @property
+    def clip(self) -> int:
+        """Samples of a clip."""
+        return self.samples(self.clip_ms)
+
+    @property
+    def window(self) -> int:
+        """Samples that a frame covers."""
+        return self.samples(self.window_ms)
+
+    @property
+    def hop(self) -> int:
+        """Samples from one frame to the next."""
+        return self.samples(self.hop_ms)
+
+    @property
+    def frames(self) -> int:
+        """Frames of a clip."""
+        return self.clip // self.hop
+
+    @property
+    def fft(self) -> int:
+        """Points of the Fourier transform: the window, filled up with zeros."""
+        return next(size for size in FFT_SIZES if size >= self.window)
+
+
+def _check(p: LogMel) -> None:
+    if not 4000 <= p.rate_hz <= 192_000:
+        raise ConfigError(f"[audio] rate_hz = {p.rate_hz}: allowed: 4000 to 192000")
+    if not 32 <= p.window <= FFT_SIZES[-1]:
+        raise ConfigError(
+            f"[audio] window_ms = {p.window_ms}: this is {p.window} samples at {p.rate_hz} Hz; "
+            f"allowed: 32 to {FFT_SIZES[-1]}"
+        )
+    if not 1 <= p.hop < p.window:
+        raise ConfigError(
+            f"[audio] hop_ms = {p.hop_ms}: this is {p.hop} samples; allowed: 1 to {p.window - 1}, "
+            f"less than the window's {p.window}"
+        )
+    if p.clip < p.hop or p.clip % p.hop != 0:
+        raise ConfigError(
+            f"[audio] clip_ms = {p.clip_ms}: this is {p.clip} samples; it has to be a multiple of "
+            f"hop_ms, which is {p.hop} samples"
+        )
+    if not 0 <= p.low_hz < p.high_hz <= p.rate_hz / 2:
+        raise ConfigError(
+            f"[audio] low_hz = {p.low_hz}, high_hz = {p.high_hz}: low_hz has to be less, and "
+            f"high_hz at most half of rate_hz, {p.rate_hz / 2:g}"
+        )
+    if not 1 <= p.mels <= 256:
+        raise ConfigError(f"[audio] mels = {p.mels}: allowed: 1 to 256")
+    if not (p.floor_db >= -140 and p.floor_db + 10 <= p.ceiling_db <= 20):
+        raise ConfigError(
+            f"[audio] floor_db = {p.floor_db}, ceiling_db = {p.ceiling_db}: allowed: floor_db from "
+            "-140, ceiling_db up to 20 and at least 10 above floor_db"
+        )
