@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from tinsmith.pipeline.config import ModelRef, Teacher
 from tinsmith.pipeline.errors import ConfigError
+from tinsmith.pipeline.training.factors import restore_chains
 
 Weights = dict[str, Tensor]
 # The layers that have weights and do MACs.
@@ -92,10 +93,12 @@ def make_network(model: ModelRef, sample: Tensor, classes: int) -> nn.Module:
 
 
 def load_weights(network: nn.Module, weights: Weights) -> nn.Module:
-    """Give the network weights that may come from a pruned copy: layers take the weights' widths.
+    """Give the network weights that may come from a pruned or factorized copy: layers take the
+    weights' widths, and are chains where those are.
 
     Works for Conv1d/2d (grouped, depthwise), BatchNorm and Linear: the layers that lose channels.
     """
+    restore_chains(network, weights)
     for name, layer in network.named_modules():
         prefix = f"{name}." if name else ""
         weight = weights.get(prefix + "weight")
