@@ -69,7 +69,21 @@ ActivationsOption = Annotated[
     int,
     typer.Option("--activations", help="Bits of the activations that --calibrate makes: 8 or 16."),
 ]
-NameOption = Annotated[str | None, typer.Option("-n", "--name", help="Prefix of the C names.")]
+
+
+def _c_prefix(name: str | None) -> str | None:
+    from tinsmith.codegen.emit import model_name
+
+    if name is not None and model_name(name) != name:
+        raise typer.BadParameter(
+            f"'{name}' can't be the prefix of C names; one that can is '{model_name(name)}'"
+        )
+    return name
+
+
+NameOption = Annotated[
+    str | None, typer.Option("-n", "--name", callback=_c_prefix, help="Prefix of the C names.")
+]
 StartOption = Annotated[
     list[str] | None,
     typer.Option("--start", help="Only the part behind this tensor or layer; repeat for several."),

@@ -419,6 +419,16 @@ def test_what_is_wrong_with_a_model_is_told_with_its_file(
     assert f"'{damaged}'" in error
 
 
+def test_a_prefix_that_is_no_c_name_is_refused_with_one_that_is(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, error = fail(
+        capsys, "generate", model, "-t", "host", "-o", tmp_path / "out", "-n", "my net"
+    )
+    assert code == 2
+    assert "'my net' can't be the prefix of C names; one that can is 'my_net'" in error
+
+
 def test_a_missing_compiler_ends_with_4_and_the_command_that_installs_it(
     model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
