@@ -40,18 +40,23 @@ def run(
     for var in graph.state:
         tensors[var.tensor] = state[var.name]
     for node in graph.nodes:
-        call = call_of(graph, node)
-        values = [
-            None if t is None else (t.data if t.data is not None else tensors[t.name])
-            for t in call.inputs
-        ]
-        is_float = call.output.dtype is DType.FLOAT32
-        op = OPS[node.op]
-        results = (op.run_float if is_float else op.run_int)(call, values)
+        results = run_node(graph, node, tensors)
         tensors.update(zip(node.outputs, results, strict=True))
         if watch is not None:
             watch(node, results)
     return tensors, {s.name: _lookup(graph, tensors, s.next) for s in graph.state}
+
+
+def run_node(graph: Graph, node: Node, tensors: Mapping[str, Array]) -> tuple[Array, ...]:
+    """The outputs of one node, of the computed tensors that it reads."""
+    call = call_of(graph, node)
+    values = [
+        None if t is None else (t.data if t.data is not None else tensors[t.name])
+        for t in call.inputs
+    ]
+    is_float = call.output.dtype is DType.FLOAT32
+    op = OPS[node.op]
+    return (op.run_float if is_float else op.run_int)(call, values)
 
 
 def outputs(graph: Graph, tensors: Tensors) -> tuple[Array, ...]:

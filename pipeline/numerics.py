@@ -57,6 +57,13 @@ def round_half_away(value: float) -> int:
     return math.floor(abs(value) + 0.5) * (1 if value >= 0 else -1)
 
 
+def power_of_two_from(real: ArrayLike) -> NDArray[np.float64]:
+    """The least power of two that is not below each real value; 0 of 0."""
+    fraction, exponent = np.frexp(np.asarray(real, np.float64))
+    exact = np.ldexp(1.0, exponent - (fraction == 0.5))
+    return np.asarray(np.where(fraction > 0, exact, 0.0), np.float64)
+
+
 def wrap_int32(x: ArrayLike) -> Int64:
     """The value that an int32 holds after a wrapping computation, as int64."""
     return np.asarray(np.asarray(x, np.int64).astype(np.int32), np.int64)

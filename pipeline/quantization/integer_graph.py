@@ -103,7 +103,9 @@ def _integer_node(
     scale = params[node.inputs[0]].scale[0]
     made = carried_integer_parameters(
         graph.tensors[w_name], bias, graph.tensors[b_name] if b_name else None, scale
-    ) or integer_parameters(weights, bias, axis, scale, wide=options.wide)
+    ) or integer_parameters(
+        weights, bias, axis, scale, wide=options.wide, rule=options.rule_of(node.name)
+    )
     inputs = list(node.inputs)
     inputs[op.weights] = _add_constant(graph, tensors, w_name, made.weights, made.weights_quant)
     if op.bias is not None:
@@ -123,7 +125,8 @@ def _integer_lstm(
 ) -> Node:
     inputs = list(node.inputs)
     scale = params[node.inputs[0]].scale[0]
-    made = recurrent.gate_parameters(graph, node, scale, wide=options.wide)
+    rule = options.rule_of(node.name)
+    made = recurrent.gate_parameters(graph, node, scale, rule, wide=options.wide)
     for i, (data, quant) in made.items():
         inputs[i] = _add_constant(graph, tensors, node.inputs[i], data, quant)
     return replace(node, inputs=tuple(inputs))

@@ -29,7 +29,7 @@ from tinsmith.pipeline.quantization.integer_graph import (
     parameter_slots,
 )
 from tinsmith.pipeline.quantization.observers import Range
-from tinsmith.pipeline.quantization.options import QuantizeOptions
+from tinsmith.pipeline.quantization.options import Progress, QuantizeOptions
 from tinsmith.pipeline.quantization.ranges import (
     Groups,
     fixed_parameters,
@@ -41,7 +41,10 @@ from tinsmith.pipeline.verify import verify
 
 
 def quantize(
-    graph: Graph, samples: Samples | None = None, options: QuantizeOptions | None = None
+    graph: Graph,
+    samples: Samples | None = None,
+    options: QuantizeOptions | None = None,
+    progress: Progress | None = None,
 ) -> Graph:
     """The integer graph of a float graph, calibrated on samples: int8, or int16 activations.
 
@@ -49,6 +52,7 @@ def quantize(
         compared layer by layer. Parameters that it carries from an already quantized model stand.
     samples: arrays [N, *input shape] by input name; where an input's first dimension is 1, arrays
         without it are taken too. They may be left out where every tensor has a range.
+    progress: told of each layer whose rounding is learned.
     Raises DataError for samples that don't fit, and UnsupportedModel with every op that has no
     integer form, or for int16 where the graph carries the parameters of an int8 model.
     """
@@ -61,10 +65,11 @@ def quantize(
             f"ranges are given for {', '.join(unknown[:5])}, which the graph has not; "
             f"it has {', '.join(activations(graph))}"
         )
+    options = replace(options, layers=layer_grids(graph, options))
     _check_ops(graph, options)
-    if options.wide:
+    if options.wide or not options.plain_weights:
         _check_free(graph)
-    if options.equalize or options.correct_biases:
+    if options.equalize or options.correct_biases or options.rounding == "adaround":
         _check_calibrated(graph, samples)
     if options.equalize:
         graph = equalize(graph)
@@ -78,21 +83,57 @@ def quantize(
             f"there are no calibration samples, but {len(missing)} tensors have no range: "
             f"{', '.join(missing[:5])}; give samples"
         )
-    asked = bool(missing) or options.correct_biases
+    adaround = options.rounding == "adaround"
+    asked = bool(missing) or options.correct_biases or adaround
     checked = check_samples(graph, samples) if samples and asked else {}
     if missing:
         steps = (1 << options.activations) - 1
         seen |= calibrate(graph, checked, options.observer, options.percentile, steps)
     known |= _cell_parameters(graph, groups, seen, options)
     names = activations(graph)
-    params = parameters_of_ranges(names, groups, known, options.ranges, seen, wide=options.wide)
+    params = parameters_of_ranges(
+        names,
+        groups,
+        known,
+        options.ranges,
+        seen,
+        wide=options.wide,
+        power_of_two=options.power_of_two,
+    )
     quantized = integer_graph(graph, params, options)
+    if adaround:
+        # Only this needs torch.
+        from tinsmith.pipeline.training.adaround import learn_rounding
+
+        quantized = learn_rounding(quantized, graph, checked, options, progress)
     if options.correct_biases:
         quantized = correct_biases(quantized, graph, channel_means(graph, checked))
     quantized = drop_requantize(quantized)
     if options.float_io:
         quantized = float_borders(quantized)
     return verify(quantized)
+
+
+def layers_with_weights(graph: Graph) -> tuple[str, ...]:
+    """The names of the nodes whose weights a grid is chosen for, in order."""
+    return tuple(
+        node.name
+        for node in graph.nodes
+        if node.op == recurrent.LSTM or OPS[node.op].weights is not None
+    )
+
+
+def layer_grids(graph: Graph, options: QuantizeOptions) -> dict[str, str]:
+    """The grid of every layer that has not the common one; DataError for a layer that is absent."""
+    names = layers_with_weights(graph)
+    unknown = [name for name in options.layers if name not in names]
+    if unknown:
+        raise DataError(
+            f"weights are given for the layers {', '.join(unknown[:5])}, which the graph has not; "
+            f"those with weights are {', '.join(names)}"
+        )
+    ends = {names[0], names[-1]} if options.int8_ends and names else set()
+    return {**dict.fromkeys(sorted(ends), "int8"), **options.layers}
 
 
 def tensors_without_range(graph: Graph) -> tuple[str, ...]:
@@ -142,26 +183,30 @@ def _ranges_of_constants(graph: Graph) -> dict[str, Range]:
 
 
 def _check_free(graph: Graph) -> None:
-    """UnsupportedModel where the graph carries parameters, which are those of int8."""
+    """UnsupportedModel where the graph carries parameters, which are those of a model of int8."""
     carried = [n.outputs[0] for n in graph.nodes if is_note(graph, n)]
     carried += [name for name, t in graph.tensors.items() if t.quant is not None]
     if carried:
         raise UnsupportedModel(
-            f"'{carried[0]}' carries the parameters of an int8 model, which int16 activations "
-            "can't keep; allowed: 8 bits, or a model that is not quantized"
+            f"'{carried[0]}' carries the parameters of an int8 model, which int16 activations, "
+            "other weights and other scales can't keep; allowed: 8 bits, or a model that is not "
+            "quantized"
         )
 
 
 def _check_calibrated(graph: Graph, samples: Samples | None) -> None:
-    """DataError where there is nothing to equalize or correct: no samples, or carried weights."""
+    """DataError where there is nothing to equalize, correct or learn: no samples, or carried
+    weights."""
     carried = [name for name, t in graph.tensors.items() if t.is_constant and t.quant is not None]
     if carried:
         raise DataError(
-            f"'{carried[0]}' carries the integers of a quantized model; equalization and bias "
-            "correction are for models that are not quantized"
+            f"'{carried[0]}' carries the integers of a quantized model; equalization, bias "
+            "correction and adaround are for models that are not quantized"
         )
     if not samples:
-        raise DataError("equalization and bias correction need calibration samples; give some")
+        raise DataError(
+            "equalization, bias correction and adaround need calibration samples; give some"
+        )
 
 
 def _check_ops(graph: Graph, options: QuantizeOptions) -> None:

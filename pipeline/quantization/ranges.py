@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from tinsmith.pipeline import numerics
 from tinsmith.pipeline.graph import DType, Graph, QuantParams
 from tinsmith.pipeline.ops import OPS, ScaleRule
 from tinsmith.pipeline.quantization.observers import Range
@@ -14,12 +15,14 @@ INT8_MIN, INT8_MAX = -128, 127
 INT16_MAX = 32767
 
 
-def asymmetric(low: float, high: float) -> QuantParams:
+def asymmetric(low: float, high: float, *, power_of_two: bool = False) -> QuantParams:
     """int8 parameters of a range, as TFLite's converter chooses them.
 
     The range is widened to include 0, which becomes an integer: the zero point is
     round(-128 - low / scale), all in float32 (GetAsymmetricQuantizationParams). A range of nothing
     but 0 gets the scale 1.
+    power_of_two: the scale is the next power of two, so that a value x is round(x * 2^b) + zero
+    point; both ends of the range move out by the same factor.
     """
     lo = np.float32(min(low, 0.0))
     hi = np.float32(max(high, 0.0))
@@ -28,18 +31,20 @@ def asymmetric(low: float, high: float) -> QuantParams:
         return QuantParams.per_tensor(1.0, 0 if lo < 0 else INT8_MIN)
     zero = np.float32(INT8_MIN) - lo / scale
     rounded = int(np.floor(float(zero) + 0.5)) if zero >= 0 else int(np.ceil(float(zero) - 0.5))
-    return QuantParams.per_tensor(float(scale), min(max(rounded, INT8_MIN), INT8_MAX))
+    step = float(numerics.power_of_two_from(scale)) if power_of_two else float(scale)
+    return QuantParams.per_tensor(step, min(max(rounded, INT8_MIN), INT8_MAX))
 
 
-def symmetric(low: float, high: float) -> QuantParams:
+def symmetric(low: float, high: float, *, power_of_two: bool = False) -> QuantParams:
     """int16 parameters of a range, as TFLite's converter chooses them: zero point 0.
 
-    A range of nothing but 0 gets the scale 1.
+    A range of nothing but 0 gets the scale 1. power_of_two: the scale is the next power of two.
     """
     scale = np.float32(max(abs(low), abs(high)) / INT16_MAX)
     if not scale >= np.finfo(np.float32).tiny:
         return QuantParams.per_tensor(1.0, 0, 16)
-    return QuantParams.per_tensor(float(scale), 0, 16)
+    step = float(numerics.power_of_two_from(scale)) if power_of_two else float(scale)
+    return QuantParams.per_tensor(step, 0, 16)
 
 
 class Groups:
@@ -94,8 +99,10 @@ def parameters_of_ranges(
     seen: Mapping[str, Range],
     *,
     wide: bool = False,
+    power_of_two: bool = False,
 ) -> dict[str, QuantParams]:
-    """The parameters of each named tensor: int8, or int16 where wide.
+    """The parameters of each named tensor: int8, or int16 where wide; scales are powers of two
+    where that is asked for.
 
     known: those of groups, by root, that are decided. The others get the parameters of the union of
     their members' given ranges, else of their seen ranges.
@@ -112,6 +119,7 @@ def parameters_of_ranges(
             ]
             low = min((r[0] for r in ranges), default=0.0)
             high = max((r[1] for r in ranges), default=0.0)
-            params = symmetric(low, high) if wide else asymmetric(low, high)
+            made = symmetric if wide else asymmetric
+            params = made(low, high, power_of_two=power_of_two)
         result.update(dict.fromkeys(group, params))
     return result

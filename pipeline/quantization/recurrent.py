@@ -9,7 +9,11 @@ import numpy as np
 from tinsmith.pipeline.graph import Array, Graph, Node, QuantParams
 from tinsmith.pipeline.ops import lstm
 from tinsmith.pipeline.ops.op import call_of
-from tinsmith.pipeline.quantization.parameters import IntegerParameters, integer_parameters
+from tinsmith.pipeline.quantization.parameters import (
+    IntegerParameters,
+    WeightRule,
+    integer_parameters,
+)
 from tinsmith.pipeline.quantization.ranges import Groups
 
 LSTM = "lstm"
@@ -58,19 +62,19 @@ def cell_states(graph: Graph, node: Node, x: Array, h: Array, c: Array) -> Array
 
 
 def gate_parameters(
-    graph: Graph, node: Node, input_scale: float, *, wide: bool = False
+    graph: Graph, node: Node, input_scale: float, rule: WeightRule, *, wide: bool = False
 ) -> dict[int, tuple[Array, QuantParams]]:
     """Integers and scales of weights and biases, int64 where wide, by index of the input."""
     made: dict[int, tuple[Array, QuantParams]] = {}
     for w, r, b in zip(lstm.INPUT_WEIGHTS, lstm.RECURRENT_WEIGHTS, lstm.BIASES, strict=True):
         bias = graph.tensors[node.inputs[b]].value()
         weights = graph.tensors[node.inputs[w]].value()
-        gate = integer_parameters(weights, bias, None, input_scale, wide=wide)
+        gate = integer_parameters(weights, bias, None, input_scale, wide=wide, rule=rule)
         made[w], made[b] = (gate.weights, gate.weights_quant), (gate.bias, gate.bias_quant)
-        recurrent = _weights_alone(graph.tensors[node.inputs[r]].value())
+        recurrent = _weights_alone(graph.tensors[node.inputs[r]].value(), rule)
         made[r] = (recurrent.weights, recurrent.weights_quant)
     return made
 
 
-def _weights_alone(weights: Array) -> IntegerParameters:
-    return integer_parameters(weights, np.zeros(len(weights), np.float32), None, 1.0)
+def _weights_alone(weights: Array, rule: WeightRule) -> IntegerParameters:
+    return integer_parameters(weights, np.zeros(len(weights), np.float32), None, 1.0, rule=rule)

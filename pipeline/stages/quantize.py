@@ -68,7 +68,7 @@ class QuantizeStudent(Stage):
     @classmethod
     def from_config(cls, config: Config) -> Self:
         run = config.run
-        return cls(config.quantize, config.distil.model, config.augment, run.seed, run.threads)
+        return cls(config.quantize, config.distil.student, config.augment, run.seed, run.threads)
 
     def files(self) -> tuple[Path, ...]:
         return model_files((self.student,)) if self.options.epochs else ()
@@ -87,8 +87,8 @@ class QuantizeStudent(Stage):
         progress(f"calibrating on {len(calibration)} images", 0.1)
         wanted = self.options
         options = QuantizeOptions(
-            wanted.activations,
-            wanted.observer,
+            activations=wanted.activations,
+            observer=wanted.observer,
             per_channel=wanted.per_channel,
             equalize=wanted.equalize,
             correct_biases=wanted.correct_biases,

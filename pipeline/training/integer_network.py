@@ -18,10 +18,9 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from tinsmith.pipeline.errors import UnsupportedModel
-from tinsmith.pipeline.graph import Activation, Graph, Node, dequantize_array, rebuild
+from tinsmith.pipeline.graph import Graph, dequantize_array, rebuild
 from tinsmith.pipeline.interpreter import run, with_batch
 from tinsmith.pipeline.model_files import to_input
 from tinsmith.pipeline.quantization import QuantizeOptions, calibrate, check_samples, quantize
@@ -29,8 +28,9 @@ from tinsmith.pipeline.quantization.calibrate import Samples
 from tinsmith.pipeline.quantization.equalize import equalize
 from tinsmith.pipeline.quantization.parameters import LAYERS
 from tinsmith.pipeline.quantization.quantize import tensors_without_range
-from tinsmith.pipeline.quantization.ranges import asymmetric, shared_groups
+from tinsmith.pipeline.quantization.ranges import asymmetric, shared_groups, symmetric
 from tinsmith.pipeline.quantization.separate import separate_scales
+from tinsmith.pipeline.training.graph_ops import TORCH_OPS
 
 Ranges = Literal["lsq", "pact", "fixed"]
 
@@ -50,8 +50,8 @@ class IntegerNetwork(nn.Module):
         super().__init__()
         _check(graph)
         self.learn = learn
-        # Training goes on from equalized weights, and takes care of the biases by itself.
-        self.options = replace(options, equalize=False, correct_biases=False)
+        # Training goes on from equalized weights, and takes care of biases and rounding by itself.
+        self.options = replace(options, equalize=False, correct_biases=False, rounding="nearest")
         self.graph = separate_scales(equalize(graph) if options.equalize else graph)
         constants = [
             name
@@ -114,7 +114,7 @@ class IntegerNetwork(nn.Module):
                 for name in node.inputs
             ]
             name = node.outputs[0]
-            y = _OPS[node.op](node, inputs).reshape(graph.tensors[name].shape)
+            y = TORCH_OPS[node.op](node, inputs).reshape(graph.tensors[name].shape)
             values[name] = self._rounded(name, y, integers, exact)
         return values[graph.outputs[0]].flatten(1)
 
@@ -141,6 +141,8 @@ class IntegerNetwork(nn.Module):
             return _as(y, exact.get(name))
         ends = self.ranges[self.places[root]]
         low, high = ends.detach() if root in self.given else ends
+        if self.options.power_of_two:
+            low, high = _widened(low, high, self.options.wide)
         shape = _pact if self.learn == "pact" else _lsq
         shaped = shape(y, low, high, self.options.wide)
         return _as(shaped, exact.get(name))
@@ -151,9 +153,9 @@ _ENDS: Sequence[tuple[int, Callable[..., float]]] = ((0, min), (1, max))
 
 def _check(graph: Graph) -> None:
     reasons = [
-        f"{node.op} '{node.name}': its gradient is not known here; allowed: {', '.join(_OPS)}"
+        f"{node.op} '{node.name}': its gradient is not known here; allowed: {', '.join(TORCH_OPS)}"
         for node in graph.nodes
-        if node.op not in _OPS
+        if node.op not in TORCH_OPS
     ]
     if len(graph.inputs) != 1 or len(graph.outputs) != 1 or graph.state:
         reasons.append("one input, one output and no state are needed")
@@ -208,113 +210,13 @@ def _pact(y: Tensor, low: Tensor, high: Tensor, wide: bool) -> Tensor:
     return torch.minimum(torch.maximum(y, low.clamp_max(0)), high.clamp_min(0))
 
 
+def _widened(low: Tensor, high: Tensor, wide: bool) -> tuple[Tensor, Tensor]:
+    """The range that a step of a power of two has, with the gradient of the ends as they are."""
+    made = symmetric if wide else asymmetric
+    ends = float(low.detach()), float(high.detach())
+    factor = made(*ends, power_of_two=True).scale[0] / made(*ends).scale[0]
+    return low * factor, high * factor
+
+
 def _reach(low: Tensor, high: Tensor) -> Tensor:
     return torch.maximum(-low.clamp_max(0), high.clamp_min(0))
-
-
-def _activated(node: Node, y: Tensor) -> Tensor:
-    activation = node.attrs.activation
-    if activation is Activation.NONE:
-        return y
-    if activation is Activation.RELU:
-        return F.relu(y)
-    return y.clamp(0, 6) if activation is Activation.RELU6 else y.clamp(-1, 1)
-
-
-Inputs = Sequence[Tensor | None]
-
-
-def _windowed(x: Tensor, pads: Sequence[int], value: float = 0.0) -> Tensor:
-    """NHWC as NCHW, with its borders."""
-    top, bottom, left, right = pads
-    return F.pad(x.permute(0, 3, 1, 2), (left, right, top, bottom), value=value)
-
-
-def _conv2d(node: Node, inputs: Inputs) -> Tensor:
-    x, w, _ = _operands(inputs)
-    return _convolution(node, inputs, w.permute(0, 3, 1, 2), x.shape[3] // w.shape[3])
-
-
-def _depthwise(node: Node, inputs: Inputs) -> Tensor:
-    x, w, _ = _operands(inputs)
-    return _convolution(node, inputs, w.permute(3, 0, 1, 2), x.shape[3])
-
-
-def _convolution(node: Node, inputs: Inputs, weights: Tensor, groups: int) -> Tensor:
-    """weights: as torch has them, [out, in / groups, kh, kw]."""
-    x, _, bias = _operands(inputs)
-    a = node.attrs
-    y = F.conv2d(_windowed(x, a.pads), weights, bias, a.stride, dilation=a.dilation, groups=groups)
-    return _activated(node, y).permute(0, 2, 3, 1)
-
-
-def _fully_connected(node: Node, inputs: Inputs) -> Tensor:
-    x, w, bias = _operands(inputs)
-    return _activated(node, F.linear(x.reshape(-1, w.shape[1]), w, bias))
-
-
-def _operands(inputs: Inputs) -> tuple[Tensor, Tensor, Tensor | None]:
-    x, w, bias = inputs[0], inputs[1], inputs[2] if len(inputs) > 2 else None
-    assert x is not None
-    assert w is not None
-    return x, w, None if bias is None else bias.reshape(-1)
-
-
-def _max_pool(node: Node, inputs: Inputs) -> Tensor:
-    a = node.attrs
-    assert inputs[0] is not None
-    x = _windowed(inputs[0], a.pads, float("-inf"))
-    return _activated(node, F.max_pool2d(x, a.kernel, a.stride)).permute(0, 2, 3, 1)
-
-
-def _average_pool(node: Node, inputs: Inputs) -> Tensor:
-    """Borders don't count in the mean."""
-    a, x = node.attrs, inputs[0]
-    assert x is not None
-    sums, counts = (
-        F.avg_pool2d(_windowed(t, a.pads), a.kernel, a.stride)
-        for t in (x, torch.ones(1, *x.shape[1:3], 1))
-    )
-    return _activated(node, sums / counts).permute(0, 2, 3, 1)
-
-
-def _add(node: Node, inputs: Inputs) -> Tensor:
-    assert inputs[0] is not None
-    assert inputs[1] is not None
-    return _activated(node, inputs[0] + inputs[1])
-
-
-def _unary(function: Callable[[Tensor], Tensor]) -> Callable[[Node, Inputs], Tensor]:
-    def of(node: Node, inputs: Inputs) -> Tensor:
-        assert inputs[0] is not None
-        return function(inputs[0])
-
-    return of
-
-
-def _mean(node: Node, inputs: Inputs) -> Tensor:
-    assert inputs[0] is not None
-    return inputs[0].mean(node.attrs.axes)
-
-
-def _pad(node: Node, inputs: Inputs) -> Tensor:
-    assert inputs[0] is not None
-    flat = [n for pair in reversed(node.attrs.pads) for n in pair]
-    return F.pad(inputs[0], flat, value=node.attrs.value)
-
-
-# The gradients that are known; outputs are reshaped to what the graph says.
-_OPS: Mapping[str, Callable[[Node, Inputs], Tensor]] = {
-    "conv2d": _conv2d,
-    "depthwise_conv2d": _depthwise,
-    "fully_connected": _fully_connected,
-    "max_pool2d": _max_pool,
-    "average_pool2d": _average_pool,
-    "mean": _mean,
-    "add": _add,
-    "pad": _pad,
-    "relu": _unary(F.relu),
-    "relu6": _unary(F.relu6),
-    "reshape": _unary(lambda x: x),
-    "quantize": _unary(lambda x: x),
-}
