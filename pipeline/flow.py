@@ -75,6 +75,9 @@ class Stage(Protocol):
     name: ClassVar[str]
     # Names of earlier stages whose results `run` is given.
     inputs: ClassVar[tuple[str, ...]] = ()
+    # An earlier stage, whose result this one's replaces for all later ones: they ask for it by the
+    # same name as they do in a run without this stage.
+    stands_for: ClassVar[str] = ""
     # tinsmith's modules or packages that decide the result. The stage's own module always counts.
     sources: ClassVar[tuple[str, ...]] = ()
     # Distributions whose version decides the result ("torch"). Python's minor version always does.
@@ -138,17 +141,19 @@ def run_flow(
     last = _position(names, "--to", to) if to else len(names) - 1
     if from_ and first > last:
         raise ConfigError(f"--from {from_} comes after --to {to}; the order is {', '.join(names)}")
-    done: dict[str, Artifact] = dict(given or {})
+    asked_for: dict[str, Artifact] = dict(given or {})
+    done: list[Artifact] = []
     with locked(out):
         for index, stage in enumerate(stages[: last + 1]):
-            inputs = {name: done[name] for name in stage.inputs}
-            done[stage.name] = _result(stage, inputs, out, force or index >= first, progress)
-            _link(out, done[stage.name])
-        ours = [done[name] for name in names[: last + 1]]
+            inputs = {name: asked_for[name] for name in stage.inputs}
+            done.append(_result(stage, inputs, out, force or index >= first, progress))
+            for name in filter(None, (stage.name, stage.stands_for)):
+                asked_for[name] = done[-1]
+            _link(out, done[-1])
         if keep is not None:
-            for artifact in ours:
+            for artifact in done:
                 _forget_old(out / ".cache", artifact, keep)
-    return {artifact.stage: artifact.path for artifact in ours}
+    return {artifact.stage: artifact.path for artifact in done}
 
 
 def artifact_at(folder: Path) -> Artifact:
@@ -178,7 +183,7 @@ def _check_order(stages: Sequence[Stage], given: Mapping[str, Artifact]) -> None
     seen: set[str] = set(given)
     for stage in stages:
         assert stage.name not in seen, f"two stages are called '{stage.name}'"
-        missing = set(stage.inputs) - seen
+        missing = {*stage.inputs, *filter(None, (stage.stands_for,))} - seen
         assert not missing, f"stage '{stage.name}' needs {sorted(missing)}, which come later"
         seen.add(stage.name)
 

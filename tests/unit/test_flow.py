@@ -54,6 +54,18 @@ class Sign(Stage):
 
 
 @dataclass(frozen=True)
+class Negative(Stage):
+    """Writes the number with the other sign, which later stages are given instead of the number."""
+
+    name: ClassVar[str] = "negative"
+    inputs: ClassVar[tuple[str, ...]] = ("number",)
+    stands_for: ClassVar[str] = "number"
+
+    def run(self, inputs: Mapping[str, Artifact], out_dir: Path, progress: Progress) -> None:
+        (out_dir / "n.txt").write_text(str(-int(inputs["number"].file("n.txt").read_text())))
+
+
+@dataclass(frozen=True)
 class Report(Stage):
     """Writes a line about both."""
 
@@ -106,6 +118,20 @@ def test_each_stage_gets_the_results_that_it_asks_for(tmp_path: Path) -> None:
     results = run_flow([Number(-7), Sign(), Report()], tmp_path)
     assert list(results) == ["number", "sign", "report"]
     assert (results["report"] / "report.txt").read_text() == "it is -"
+
+
+def test_a_stage_may_stand_for_an_earlier_one(tmp_path: Path) -> None:
+    def sign(*stages: Stage) -> str:
+        return (run_flow(stages, tmp_path)["sign"] / "sign.txt").read_text()
+
+    assert sign(Number(3), Sign()) == "+"
+    assert sign(Number(3), Negative(), Sign()) == "-"
+    # Without it, all is as it was: what was kept is still right.
+    events: list[Event] = []
+    run_flow((Number(3), Sign()), tmp_path, progress=events.append)
+    assert [event.kind for event in events] == ["cached", "cached"]
+    with pytest.raises(AssertionError, match="needs \\['number'\\], which come later"):
+        run_flow((Negative(),), tmp_path)
 
 
 def test_the_same_again_computes_nothing(tmp_path: Path) -> None:
