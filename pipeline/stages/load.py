@@ -1,4 +1,4 @@
-"""load: read the images once, check them, and fix the split into training and test images."""
+"""load: read the samples once, check them, and fix the split into training and test samples."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,52 +7,51 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from tinsmith.pipeline.config import Config
-from tinsmith.pipeline.data import idx_files, read_dataset, read_unlabelled, to_float
+from tinsmith.pipeline.config import Config, Data
+from tinsmith.pipeline.data import noun, read_dataset, source_files, to_float
+from tinsmith.pipeline.data_files import read_unlabelled, size_text
 from tinsmith.pipeline.flow import Artifact, Progress, Stage
 
 
 @dataclass(frozen=True)
 class Load(Stage):
-    """Writes data.npz: `x_train`, `x_test` float32 [N, C, H, W] = pixel / 255; `y_train`, `y_test`
-    int64 [N]; `classes`, how many there are; `x_unlabelled` where there are such images. Raises
-    DataError for data that can't be used.
+    """Writes data.npz: `x_train`, `x_test` float32 [N, ...] as networks take them, which is
+    [N, C, H, W] = pixel / 255 of images; `y_train`, `y_test` int64 [N]; `classes`, how many there
+    are; `x_unlabelled` where there are such samples. Raises DataError for data that can't be used.
     """
 
     name: ClassVar[str] = "load"
     sources: ClassVar[tuple[str, ...]] = (
+        "tinsmith.pipeline.class_folders",
         "tinsmith.pipeline.data",
+        "tinsmith.pipeline.data_files",
         "tinsmith.pipeline.image_folder",
+        "tinsmith.pipeline.user_code",
+        "tinsmith.pipeline.user_data",
     )
     tools: ClassVar[tuple[str, ...]] = ("numpy", "mlxtend", "pillow")
 
-    source: str
-    path: Path | None
-    unlabelled: Path | None
-    train: int | None
-    test: int | None
+    data: Data
     seed: int
 
     @classmethod
     def from_config(cls, config: Config) -> Self:
-        data = config.data
-        limits = [None if count == "all" else count for count in (data.train, data.test)]
-        return cls(data.source, data.path, data.unlabelled, limits[0], limits[1], config.run.seed)
+        return cls(config.data, config.run.seed)
 
     def files(self) -> tuple[Path, ...]:
-        more = () if self.unlabelled is None else (self.unlabelled,)
-        if self.path is None:
-            return more
-        if self.source == "idx":
-            return (*idx_files(self.path).values(), *more)
-        return (self.path, *more)
+        more = () if self.data.unlabelled is None else (self.data.unlabelled,)
+        return (*source_files(self.data), *more)
+
+    def is_certain(self) -> bool:
+        """What a user's function reads is not known here: it is called in each run."""
+        return self.data.source != "python"
 
     def run(self, inputs: Mapping[str, Artifact], out_dir: Path, progress: Progress) -> None:
-        dataset = read_dataset(self.source, self.path, self.train, self.test, self.seed)
+        dataset = read_dataset(self.data, self.seed)
         train, test = dataset.train, dataset.test
         more = {}
-        if self.unlabelled is not None:
-            more["x_unlabelled"] = to_float(read_unlabelled(self.unlabelled, train))
+        if self.data.unlabelled is not None:
+            more["x_unlabelled"] = to_float(read_unlabelled(self.data.unlabelled, train))
         np.savez(
             out_dir / "data.npz",
             x_train=to_float(train.x),
@@ -62,9 +61,8 @@ class Load(Stage):
             classes=np.int64(dataset.classes),
             **more,
         )
-        height, width, channels = train.x.shape[1:]
         progress(
-            f"{len(train.y)} images to train on, {len(test.y)} to test; "
-            f"{height} x {width} x {channels}, {dataset.classes} classes"
+            f"{len(train.y)} {noun(train)}s to train on, {len(test.y)} to test; "
+            f"{size_text(train)}, {dataset.classes} classes"
             + "".join(f", {len(x)} without labels" for x in more.values())
         )

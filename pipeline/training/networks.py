@@ -1,13 +1,8 @@
 """Networks: made from the user's file, measured, and made again from saved weights."""
 
-import hashlib
-import importlib.util
 import inspect
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,10 +11,12 @@ from torch import Tensor, nn
 from tinsmith.pipeline.config import ModelRef, Teacher
 from tinsmith.pipeline.errors import ConfigError
 from tinsmith.pipeline.training.factors import restore_chains
+from tinsmith.pipeline.user_code import user_function, users_own
 
 Weights = dict[str, Tensor]
 # The layers that have weights and do MACs.
 LAYERS = (nn.Conv1d, nn.Conv2d, nn.Linear)
+_NO_WIDTH = "it takes no width: give it an argument `width` that multiplies its numbers of channels"
 
 
 @dataclass(frozen=True)
@@ -59,37 +56,36 @@ def as_one(networks: Sequence[nn.Module]) -> nn.Module:
 def make_network(model: ModelRef, sample: Tensor, classes: int) -> nn.Module:
     """Call what `model` names, with `classes=` where it takes it, and check what it gives.
 
-    `sample` is one input [1, C, H, W]. Raises ConfigError, with the file and the reason, for a
-    file that can't be imported and for something that doesn't give logits [1, classes].
+    `sample` is one input [1, ...]. Raises ConfigError, with the file and the reason, for a
+    file that can't be imported, for something that doesn't give logits [1, classes], and for a
+    width that it does not take.
     """
     where = f"model '{model.path}:{model.attribute}'"
-    module = _import_file(model.path, where)
-    maker = getattr(module, model.attribute, None)
-    if not callable(maker):
-        names = [
-            name
-            for name, value in vars(module).items()
-            if inspect.isclass(value) and issubclass(value, nn.Module) and not name.startswith("_")
-        ]
-        raise ConfigError(
-            f"{where}: there is no such class; the file has {', '.join(names) or 'none'}"
-        )
-    try:
-        takes_classes = "classes" in inspect.signature(maker).parameters
-        network = maker(classes=classes) if takes_classes else maker()
+    maker = user_function(model, where)
+    takes = _parameters_of(maker)
+    if model.width is not None and "width" not in takes:
+        raise ConfigError(f"{where}: {_NO_WIDTH}")
+    given = {"classes": classes, "width": model.width}
+    what = f"{where}: can't be made and run on an input of shape {list(sample.shape)}"
+    with users_own(model.path, what), torch.no_grad():
+        network = maker(**{k: v for k, v in given.items() if k in takes and v is not None})
         if not isinstance(network, nn.Module):
             raise TypeError(f"it gives a {type(network).__name__}, not a torch.nn.Module")
-        with torch.no_grad():
-            logits = network.eval()(sample)
-    except Exception as e:
-        # Whatever the user's own code raises is the user's to mend; the chain keeps its traceback.
-        raise ConfigError(
-            f"{where}: can't be made and run on an input of shape {list(sample.shape)}: {e}"
-        ) from e
+        logits = network.eval()(sample)
     if not isinstance(logits, Tensor) or list(logits.shape) != [1, classes]:
         shape = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ConfigError(f"{where}: its output is {shape}; needed: [1, {classes}], the logits")
+        raise ConfigError(
+            f"{where}: its output is {shape}; needed: [1, {classes}], a logit for each class of "
+            "the data"
+        )
     return network
+
+
+def _parameters_of(maker: Any) -> frozenset[str]:
+    try:
+        return frozenset(inspect.signature(maker).parameters)
+    except (ValueError, TypeError):  # not of Python
+        return frozenset()
 
 
 def load_weights(network: nn.Module, weights: Weights) -> nn.Module:
@@ -166,37 +162,3 @@ def _resize(layer: nn.Module, weight: Tensor) -> None:
     layer.weight = nn.Parameter(torch.empty_like(weight))
     if getattr(layer, "bias", None) is not None:
         layer.bias = nn.Parameter(weight.new_empty(out_width))
-
-
-def _import_file(path: Path, where: str) -> Any:
-    """Import a file under a name of its own, with its folder on the path for what it imports."""
-    if not path.is_file():
-        raise ConfigError(f"{where}: there is no file '{path}'")
-    digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
-    spec = importlib.util.spec_from_file_location(f"tinsmith_user_{digest}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    try:
-        with _folder_on_path(path.parent):
-            spec.loader.exec_module(module)
-    except Exception as e:
-        raise ConfigError(f"{where}: the file can't be imported: {e}") from e
-    return module
-
-
-@contextmanager
-def _folder_on_path(folder: Path) -> Iterator[None]:
-    """Let imports find files in `folder`, and forget them afterwards: another model's folder may
-    have files of the same names.
-    """
-    before = set(sys.modules)
-    sys.path.insert(0, str(folder))
-    try:
-        yield
-    finally:
-        sys.path.remove(str(folder))
-        for name in set(sys.modules) - before:
-            file = getattr(sys.modules[name], "__file__", None)
-            if file and Path(file).is_relative_to(folder):
-                del sys.modules[name]

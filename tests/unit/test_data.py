@@ -9,10 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tinsmith.pipeline.data import Images, check_dataset, read_dataset, to_float
+from tinsmith.pipeline.config import Data
+from tinsmith.pipeline.data import Dataset, check_dataset, to_float
+from tinsmith.pipeline.data import read_dataset as read_data
+from tinsmith.pipeline.data_files import Labelled
 from tinsmith.pipeline.errors import DataError
 
 CLASSES = 3
+
+
+def read_dataset(
+    source: str, path: Path | None, train: int | None, test: int | None, seed: int
+) -> Dataset:
+    table = {"source": source, "path": path, "train": train or "all", "test": test or "all"}
+    return read_data(Data(**table), seed)
 
 
 def arrays(train: int = 30, test: int = 12) -> dict[str, Any]:
@@ -210,6 +220,6 @@ def test_a_damaged_gz_file_is_refused(tmp_path: Path) -> None:
 
 def test_checked_images_come_back_unchanged() -> None:
     data = arrays()
-    train = Images(data["x_train"][..., None], data["y_train"])
-    test = Images(data["x_test"][..., None], data["y_test"])
+    train = Labelled(data["x_train"][..., None], data["y_train"])
+    test = Labelled(data["x_test"][..., None], data["y_test"])
     assert check_dataset(train, test, "here").train is train

@@ -9,6 +9,7 @@ import pytest
 
 Image = pytest.importorskip("PIL.Image", reason="images are read by Pillow")
 
+from tinsmith.pipeline.config import Data  # noqa: E402
 from tinsmith.pipeline.data import read_dataset  # noqa: E402
 from tinsmith.pipeline.errors import DataError  # noqa: E402
 from tinsmith.pipeline.image_folder import read_image_folder  # noqa: E402
@@ -56,7 +57,7 @@ def test_hidden_and_other_files_are_passed_over(folder: Path) -> None:
 
 
 def test_a_folder_is_a_source_of_data(folder: Path) -> None:
-    dataset = read_dataset("folder", folder, None, None, 0)
+    dataset = read_dataset(Data(source="folder", path=folder), 0)
     assert dataset.classes == 2
     assert dataset.train.x.shape == (6, 6, 5, 3)
 
