@@ -5,8 +5,10 @@
 """
 
 from tinsmith.pipeline.config.compress_table import Compress
+from tinsmith.pipeline.config.factorize_table import Factorize
 from tinsmith.pipeline.config.page import configuration_markdown
 from tinsmith.pipeline.config.read import CONFIG_NAME, load_config, parse_config
+from tinsmith.pipeline.config.sparsity_tables import Constraint, Sparsity
 from tinsmith.pipeline.config.tables import (
     Config,
     Gates,
@@ -32,15 +34,18 @@ __all__ = [
     "Augment",
     "Compress",
     "Config",
+    "Constraint",
     "Data",
     "Distil",
     "DistilTerm",
+    "Factorize",
     "Gates",
     "Generate",
     "ModelRef",
     "Prune",
     "Quantize",
     "Run",
+    "Sparsity",
     "TargetGates",
     "Teacher",
     "Validate",

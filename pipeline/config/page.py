@@ -1,5 +1,6 @@
 """The reference of all tables and keys, docs/configuration.md, made from their definitions."""
 
+import inspect
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -7,8 +8,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from tinsmith.pipeline.config.explain import toml_text
-from tinsmith.pipeline.config.tables import tables_by_name
-from tinsmith.pipeline.config.training_tables import DistilTerm
+from tinsmith.pipeline.config.tables import is_table, lists_of_tables, tables_by_name
 from tinsmith.pipeline.config.values import ModelRef
 
 
@@ -21,14 +21,15 @@ def configuration_markdown() -> str:
         "is not listed here is an error. This page is made from `pipeline/config`:",
         "`python -m tinsmith.pipeline.config > docs/configuration.md`.",
     ]
+    lists = lists_of_tables()
     for name, table in tables_by_name().items():
         if not name:
             continue
         parts += [
             "",
-            f"## [[{name}]]" if table is DistilTerm else f"## [{name}]",
+            f"## [[{name}]]" if name in lists else f"## [{name}]",
             "",
-            (table.__doc__ or "").strip(),
+            inspect.cleandoc(table.__doc__ or ""),
             "",
         ]
         parts += ["| key | value | default | meaning |", "|---|---|---|---|"]
@@ -67,7 +68,7 @@ def _type_text(annotation: Any) -> str:
         ]
         limits = [limit for item in constraints if (limit := _limit_text(item))]
         return " ".join([_type_text(base), ", ".join(limits)]).strip()
-    if annotation is DistilTerm or get_origin(annotation) is dict:
+    if is_table(annotation) or get_origin(annotation) is dict:
         return "tables"
     if get_origin(annotation) is list:
         return f"list of {_type_text(get_args(annotation)[0])}"

@@ -1,13 +1,14 @@
 """Reading `tinsmith.toml`, strictly: an error names every wrong key and value, and the way out."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from tinsmith.pipeline.config.explain import explained
+from tinsmith.pipeline.config.sparsity_tables import Constraint
 from tinsmith.pipeline.config.tables import Config
 from tinsmith.pipeline.config.training_tables import Data, DistilTerm
 from tinsmith.pipeline.errors import ConfigError
@@ -54,6 +55,8 @@ def _check_together(config: Config, path: Path) -> None:
     _check_data(config.data, f"'{path}':\n  [data]")
     for place, term in enumerate(config.distil.terms, 1):
         _check_term(term, f"'{path}':\n  [[distil.terms]] {place}")
+    for place, constraint in enumerate(config.distil.constraints, 1):
+        _check_constraint(constraint, f"'{path}':\n  [[distil.constraints]] {place}")
     if config.distil.epochs == 0 and config.distil.start == "random":
         raise ConfigError(
             f"'{path}':\n  [distil] epochs: 0 leaves random weights as they are; give a number of "
@@ -98,15 +101,34 @@ _TERM_KEYS: Mapping[str, tuple[str, ...]] = {
 }
 
 
+# Likewise of a constraint, beside `kind`.
+_CONSTRAINT_KEYS: Mapping[str, tuple[str, ...]] = {
+    "weight-norm": (),
+    "max-norm": ("limit",),
+    "clip": ("limit",),
+    "soft-clip": ("limit", "amount"),
+}
+
+
 def _check_term(term: DistilTerm, where: str) -> None:
-    own = _TERM_KEYS[term.kind]
-    for key in sorted(term.model_fields_set - {"kind", "weight", *own}):
-        allowed = ", ".join(("kind", "weight", *own))
-        raise ConfigError(
-            f'{where} {key}: kind = "{term.kind}" has no such key; allowed: {allowed}'
-        )
+    _check_keys(term, ("kind", "weight", *_TERM_KEYS[term.kind]), where)
     if term.kind in ("hint", "attention") and not (term.student_layer and term.teacher_layer):
         raise ConfigError(
             f'{where}: kind = "{term.kind}" compares two layers; give student_layer and '
             "teacher_layer"
+        )
+
+
+def _check_constraint(constraint: Constraint, where: str) -> None:
+    kind = constraint.kind
+    _check_keys(constraint, ("kind", *_CONSTRAINT_KEYS[kind]), where)
+    if kind in ("max-norm", "clip") and constraint.limit is None:
+        raise ConfigError(f'{where}: kind = "{kind}" needs a limit, like limit = 1.0')
+
+
+def _check_keys(table: DistilTerm | Constraint, allowed: Sequence[str], where: str) -> None:
+    """ConfigError for a key that tables of this kind don't have."""
+    for key in sorted(table.model_fields_set - set(allowed)):
+        raise ConfigError(
+            f'{where} {key}: kind = "{table.kind}" has no such key; allowed: {", ".join(allowed)}'
         )

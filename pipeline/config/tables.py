@@ -1,15 +1,15 @@
 """The configuration as a whole, and the tables of the run, its code and its limits."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import Field
 
 from tinsmith.pipeline.config.compress_table import Compress
+from tinsmith.pipeline.config.factorize_table import Factorize
 from tinsmith.pipeline.config.training_tables import (
     Augment,
     Data,
     Distil,
-    DistilTerm,
     Prune,
     Quantize,
     Teacher,
@@ -127,6 +127,9 @@ class Gates(Table):
     distil_drop: float | None = Field(
         default=None, description="Most points that the student may lose to the teacher."
     )
+    factorize_drop: float | None = Field(
+        default=None, description="Most points that the factorized student may lose to the student."
+    )
     pruned_macs: Fraction | None = Field(
         default=None, description="Largest share of the student's MACs that pruning may leave."
     )
@@ -149,6 +152,7 @@ class Config(Table):
     augment: Augment = Field(default=Augment())
     teacher: Teacher
     distil: Distil
+    factorize: Factorize = Field(default=Factorize())
     prune: Prune = Field(default=Prune())
     quantize: Quantize = Field(default=Quantize())
     generate: Generate = Field(default=Generate())
@@ -172,7 +176,26 @@ def tables_by_name() -> dict[str, type[Table]]:
     for name, field in Config.model_fields.items():
         assert isinstance(field.annotation, type)
         tables[field.alias or name] = field.annotation
-        if field.annotation is Distil:
-            tables["distil.terms"] = DistilTerm
+        tables |= _lists_in(field.alias or name, field.annotation)
     tables["gates.target.NAME"] = TargetGates
     return tables
+
+
+def lists_of_tables() -> dict[str, type[Table]]:
+    """Those that come any number of times: `[[name]]`."""
+    found: dict[str, type[Table]] = {}
+    for name, table in tables_by_name().items():
+        found |= _lists_in(name, table)
+    return found
+
+
+def _lists_in(name: str, table: Any) -> dict[str, type[Table]]:
+    return {
+        f"{name}.{key}": get_args(field.annotation)[0]
+        for key, field in table.model_fields.items()
+        if get_origin(field.annotation) is list and is_table(get_args(field.annotation)[0])
+    }
+
+
+def is_table(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Table)

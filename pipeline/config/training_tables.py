@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from tinsmith.pipeline.config.sparsity_tables import Constraint, Sparsity
 from tinsmith.pipeline.config.values import (
     ConfigModel,
     ConfigPath,
@@ -187,6 +188,13 @@ class Distil(Table):
     terms: list[DistilTerm] = Field(
         default=[],
         description="What to train on instead of `temperature` and `alpha`: `[[distil.terms]]`.",
+    )
+    sparsity: list[Sparsity] = Field(
+        default=[],
+        description="What is added to that for the weights' sake: `[[distil.sparsity]]`.",
+    )
+    constraints: list[Constraint] = Field(
+        default=[], description="What the weights have to obey: `[[distil.constraints]]`."
     )
     assistants: list[ConfigModel] = Field(
         default=[],

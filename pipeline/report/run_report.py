@@ -22,7 +22,12 @@ class GateResult:
 
 
 # (key of the report, stage that measured it)
-_NETWORKS = (("teacher", "teacher"), ("student", "distil"), ("pruned", "prune"))
+_NETWORKS = (
+    ("teacher", "teacher"),
+    ("student", "distil"),
+    ("factorized", "factorize"),
+    ("pruned", "prune"),
+)
 
 
 def _quantized(config: Config) -> str:
@@ -88,6 +93,7 @@ def check_gates(config: Config, report: Mapping[str, Any]) -> tuple[GateResult, 
         ratio = parameters["student"] / parameters["teacher"]
         at_most("student_ratio", gates.student_ratio, ratio)
     at_most("distil_drop", gates.distil_drop, drop("teacher", "student"))
+    at_most("factorize_drop", gates.factorize_drop, drop("student", "factorized"))
     if "pruned" in macs:
         at_most("pruned_macs", gates.pruned_macs, macs["pruned"] / macs["student"])
     at_most("prune_drop", gates.prune_drop, drop("student", "pruned"))

@@ -6,6 +6,7 @@ from tinsmith.pipeline.config import Config
 from tinsmith.pipeline.flow import Stage
 from tinsmith.pipeline.stages.build import BuildImages
 from tinsmith.pipeline.stages.distil import DistilStudent
+from tinsmith.pipeline.stages.factorize import FactorizeStudent
 from tinsmith.pipeline.stages.generate import GenerateCode
 from tinsmith.pipeline.stages.load import Load
 from tinsmith.pipeline.stages.prune import PruneStudent
@@ -17,6 +18,7 @@ STAGES = (
     Load,
     TrainTeacher,
     DistilStudent,
+    FactorizeStudent,
     PruneStudent,
     QuantizeStudent,
     GenerateCode,
@@ -26,5 +28,6 @@ STAGES = (
 
 
 def stages_of(config: Config) -> tuple[Stage, ...]:
-    """Every stage with its options from a configuration."""
-    return tuple(stage.from_config(config) for stage in STAGES)
+    """Every stage that takes part, with its options from a configuration."""
+    absent = (FactorizeStudent,) if config.factorize.ranks == "off" else ()
+    return tuple(stage.from_config(config) for stage in STAGES if stage not in absent)

@@ -82,6 +82,7 @@ class DistilStudent(Stage):
             options.weight_decay,
             self.augment,
             seed,
+            options.constraints,
         )
 
         def member(label: str, model: ModelRef) -> Member:

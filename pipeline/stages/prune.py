@@ -87,6 +87,7 @@ class PruneStudent(Stage):
             distil.weight_decay,
             self.augment,
             seed,
+            distil.constraints,
         )
         samples = read_samples(inputs["load"].path, unlabelled=True)
         with repeatable(seed, self.threads):

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tinsmith.pipeline.config import Distil, DistilTerm
+from tinsmith.pipeline.config import Distil, DistilTerm, Sparsity
 from tinsmith.pipeline.errors import ConfigError
 from tinsmith.pipeline.training.losses import (
     Answers,
@@ -20,6 +20,7 @@ from tinsmith.pipeline.training.losses import (
     SoftAnswers,
     Term,
 )
+from tinsmith.pipeline.training.regularizers import penalty
 
 # What [[distil.terms]] kind names.
 TERMS: Mapping[str, Callable[[DistilTerm], Term]] = {
@@ -34,14 +35,18 @@ TERMS: Mapping[str, Callable[[DistilTerm], Term]] = {
 
 
 class Distillation(nn.Module):
-    """The loss: the sum of the terms over what the network and the teacher answer to a batch.
+    """The loss: the sum of the terms over what the network and the teacher answer to a batch, and
+    while the network trains, of what `sparsity` says of its weights.
 
     The teacher sees the same augmented images as the student. Its weights are no part of this
     module: only the maps that terms learn are.
     """
 
-    def __init__(self, teacher: nn.Module, terms: Sequence[Term]) -> None:
+    def __init__(
+        self, teacher: nn.Module, terms: Sequence[Term], sparsity: Sequence[Sparsity] = ()
+    ) -> None:
         super().__init__()
+        self._sparsity = tuple(sparsity)
         self.terms = nn.ModuleList(terms)
         self._teacher = [teacher.eval()]  # in a list, so that it is not a submodule
         self._student_layers = {t.student_layer for t in terms if t.student_layer}
@@ -51,7 +56,7 @@ class Distillation(nn.Module):
         with torch.no_grad():
             teacher = self.ask_teacher(x)
         student = answers(network, x, self._student_layers)
-        total: Tensor = torch.zeros(())
+        total = penalty(network, self._sparsity if network.training else ())
         for term in self.terms:
             total = total + term(student, teacher, y)
         return total
@@ -82,7 +87,7 @@ def distillation(
     ]
     for place, term in enumerate(terms, 1):
         _check_layers(place, term, network, teacher, sample)
-    loss = Distillation(teacher, [TERMS[term.kind](term) for term in terms])
+    loss = Distillation(teacher, [TERMS[term.kind](term) for term in terms], options.sparsity)
     loss.learn_shapes(network, sample)
     return loss
 

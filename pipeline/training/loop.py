@@ -8,7 +8,7 @@ goes on from a checkpoint gives the same weights as one that was never stopped.
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,12 +16,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from tinsmith.pipeline.config import Augment
+from tinsmith.pipeline.config import Augment, Constraint
 from tinsmith.pipeline.errors import TinsmithError
 from tinsmith.pipeline.flow import Progress
 from tinsmith.pipeline.training.augment import augment
 from tinsmith.pipeline.training.losses import Loss
 from tinsmith.pipeline.training.networks import accuracy
+from tinsmith.pipeline.training.regularizers import constrained
 
 # How often, in epochs, the accuracy on the test images is measured for the record.
 MEASURE_EVERY = 5
@@ -49,7 +50,7 @@ class Samples:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train: `learning_rate` is the peak of the schedule."""
+    """How to train: `learning_rate` is the schedule's peak, constraints are for the weights."""
 
     epochs: int
     batch: int
@@ -57,6 +58,7 @@ class Recipe:
     weight_decay: float
     augment: Augment
     seed: int
+    constraints: Sequence[Constraint] = ()
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,29 @@ def fit(
     Raises TrainingDiverged at the first loss that is not finite.
     """
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    with constrained(network, recipe.constraints) as obey:
+        history = _train(network, samples, recipe, loss, checkpoint, progress, after_step, obey)
+    network.eval()
+    return tuple(history)
+
+
+def _train(
+    network: nn.Module,
+    samples: Samples,
+    recipe: Recipe,
+    loss: Loss,
+    checkpoint: Path,
+    progress: Progress,
+    after_step: AfterStep | None,
+    obey: Callable[[], None],
+) -> list[Epoch]:
+    """Run the epochs that are left. obey: makes the weights obey the recipe's constraints."""
+
+    def stepped(step: int, steps: int) -> None:
+        obey()
+        if after_step is not None:
+            after_step(step, steps)
+
     trained = nn.ModuleDict({"network": network})
     if isinstance(loss, nn.Module):  # what a loss learns is trained, and kept, with the network
         trained["loss"] = loss
@@ -98,7 +123,7 @@ def fit(
         after_step(first * batches, recipe.epochs * batches)
     for index in range(first, recipe.epochs):
         mean_loss = _run_epoch(
-            network, samples, recipe, loss, optimizer, index, checkpoint, after_step
+            network, samples, recipe, loss, optimizer, index, checkpoint, stepped
         )
         measured = (index + 1) % MEASURE_EVERY == 0 or index + 1 == recipe.epochs
         percent = accuracy(network, samples.x_test, samples.y_test) if measured else None
@@ -107,8 +132,7 @@ def fit(
         _save(trained, optimizer, history, checkpoint)
         left = (time.monotonic() - started) / (index + 1 - first) * (recipe.epochs - index - 1)
         progress(_line(history[-1], recipe.epochs, left), (index + 1) / recipe.epochs)
-    network.eval()
-    return tuple(history)
+    return history
 
 
 def learning_rate(step: int, steps: int, peak: float) -> float:
@@ -156,7 +180,7 @@ def _run_epoch(
     optimizer: torch.optim.Optimizer,
     index: int,
     checkpoint: Path,
-    after_step: AfterStep | None,
+    after_step: AfterStep,
 ) -> float:
     """One pass over the training images; result: the mean loss."""
     generator = torch.Generator().manual_seed(seed_of(recipe.seed, "epoch", index))
@@ -178,8 +202,7 @@ def _run_epoch(
         optimizer.zero_grad()
         value.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        if after_step is not None:
-            after_step(step + 1, steps)
+        after_step(step + 1, steps)
         sum_of_losses += number
     return sum_of_losses / batches
 

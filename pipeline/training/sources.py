@@ -18,6 +18,7 @@ TRAINING_SOURCES = (
             "loop",
             "losses",
             "networks",
+            "regularizers",
             "results",
             "series",
         )
