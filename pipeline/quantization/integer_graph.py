@@ -18,7 +18,7 @@ from tinsmith.pipeline.graph import (
     Tensor,
     rebuild,
 )
-from tinsmith.pipeline.ops import OPS
+from tinsmith.pipeline.ops import OPS, lstm
 from tinsmith.pipeline.quantization import recurrent
 from tinsmith.pipeline.quantization.options import QuantizeOptions
 from tinsmith.pipeline.quantization.parameters import (
@@ -33,6 +33,14 @@ def parameter_slots(node: Node) -> frozenset[int]:
         return recurrent.PARAMETERS
     op = OPS[node.op]
     return frozenset(i for i in (op.weights, op.bias) if i is not None)
+
+
+def weight_slots(node: Node) -> tuple[int, ...]:
+    """The inputs of a node that are weights, which a grid is chosen for."""
+    if node.op == recurrent.LSTM:
+        return (*lstm.INPUT_WEIGHTS, *lstm.RECURRENT_WEIGHTS)
+    weights = OPS[node.op].weights
+    return () if weights is None else (weights,)
 
 
 def activations(graph: Graph) -> list[str]:

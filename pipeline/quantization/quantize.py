@@ -27,6 +27,7 @@ from tinsmith.pipeline.quantization.integer_graph import (
     float_borders,
     integer_graph,
     parameter_slots,
+    weight_slots,
 )
 from tinsmith.pipeline.quantization.observers import Range
 from tinsmith.pipeline.quantization.options import Progress, QuantizeOptions
@@ -116,11 +117,7 @@ def quantize(
 
 def layers_with_weights(graph: Graph) -> tuple[str, ...]:
     """The names of the nodes whose weights a grid is chosen for, in order."""
-    return tuple(
-        node.name
-        for node in graph.nodes
-        if node.op == recurrent.LSTM or OPS[node.op].weights is not None
-    )
+    return tuple(node.name for node in graph.nodes if weight_slots(node))
 
 
 def layer_grids(graph: Graph, options: QuantizeOptions) -> dict[str, str]:
