@@ -43,12 +43,6 @@ class Tables:
     floor: int
     gain: int
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes that the arrays take in flash."""
-        arrays = (self.window, self.twiddles, self.order, self.weights, self.logarithms)
-        return sum(a.nbytes for a in arrays) + 2 * len(self.starts)
-
 
 @lru_cache(maxsize=16)
 def tables(p: LogMel) -> Tables:

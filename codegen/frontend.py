@@ -1,0 +1,82 @@
+"""The C twin of a log-mel front end (`pipeline.audio.log_mel`), beside the model's own sources."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinsmith.codegen.emit import environment
+from tinsmith.codegen.literals import rows
+from tinsmith.pipeline.audio import tables as fixed
+from tinsmith.pipeline.audio.parameters import LogMel
+from tinsmith.pipeline.audio.tables import Tables, tables
+
+
+def frontend_files(name: str, p: LogMel, isa: Sequence[str]) -> Mapping[str, str]:
+    """`<name>_frontend.h` and `.c`: {path: text}, for a model's name and the target's instruction
+    sets."""
+    t = tables(p)
+    context: dict[str, Any] = {
+        "name": name,
+        "upper": name.upper(),
+        "generator": f"tinsmith {version('tinsmith')}",
+        "p": p,
+        "t": t,
+        "bins": len(t.weights),
+        "arrays": [_array(*array) for array in _arrays(t)],
+        "table_bytes": sum(array.nbytes for _, array, _ in _arrays(t)),
+        "ram_bytes": ram_bytes(p),
+        "state_bytes": 2 * (p.window - p.hop),
+        # Cortex-M0+ multiplies 32 by 32 bits to 32.
+        "long_multiply": "m0" not in isa,
+        "spectrum_bits": fixed.SPECTRUM_BITS,
+        "log_bits": fixed.LOG_BITS,
+        "log_index_bits": fixed.LOG_INDEX_BITS,
+        "weight_bits": fixed.WEIGHT_BITS,
+        "gain_bits": fixed.GAIN_BITS,
+    }
+    env = environment()
+    return {
+        f"{name}_frontend.{suffix}": env.get_template(f"frontend/frontend.{suffix}.j2").render(
+            context
+        )
+        for suffix in ("h", "c")
+    }
+
+
+def ram_bytes(p: LogMel) -> int:
+    """sizeof(<name>_frontend_t)."""
+    past = 2 * (p.window - p.hop)
+    return past + past % 4 + 4 * p.fft
+
+
+def _arrays(t: Tables) -> list[tuple[str, NDArray[Any], str]]:
+    """(name, values, comment) of the tables in C."""
+    order = t.order.astype(np.uint8) if len(t.order) <= 256 else t.order
+    return [
+        ("hann", t.window, "The first half of the window, times 2^15."),
+        ("order", order, "Where each complex sample goes: its place with the bits reversed."),
+        (
+            "twiddles",
+            t.twiddles.reshape(-1),
+            f"cos and -sin of 2 pi k / {2 * len(t.order)}, times 2^15.",
+        ),
+        ("ends", t.starts[1:].astype(np.uint16), "Where the bins between two corners end."),
+        ("weights", t.weights, "How far from one corner to the next each bin lies, times 2^16."),
+        ("logarithms", t.logarithms, "log2(1 + (i + 1/2) / 128), times 2^8."),
+    ]
+
+
+def _array(name: str, values: NDArray[Any], comment: str) -> dict[str, Any]:
+    ctype = f"{values.dtype.name}_t"
+    return {
+        "name": name,
+        "ctype": ctype,
+        "size": values.size,
+        "comment": comment,
+        "rows": rows(values, None),
+    }
