@@ -171,11 +171,17 @@ def artifact_at(folder: Path) -> Artifact:
 
 def stage_key(stage: Stage, inputs: Mapping[str, Artifact]) -> str:
     """The sha256 of everything that decides the stage's result, in hex."""
-    parts = {
+    contents = {name: inputs[name].content for name in stage.inputs}
+    parts = {**ingredients(stage), "inputs": contents}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def ingredients(stage: Stage) -> dict[str, Any]:
+    """What decides a stage's result beside its inputs, as JSON can tell it."""
+    return {
         "stage": stage.name,
         "options": _canonical(stage),
         "files": [(path.name, _path_digest(path)) for path in stage.files()],
-        "inputs": {name: inputs[name].content for name in stage.inputs},
         "sources": {
             module: _module_digest(module)
             for module in sorted({type(stage).__module__, *stage.sources})
@@ -183,7 +189,6 @@ def stage_key(stage: Stage, inputs: Mapping[str, Artifact]) -> str:
         "tools": {tool: _version(tool) for tool in stage.tools},
         "python": f"{sys.version_info.major}.{sys.version_info.minor}",
     }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _check_order(stages: Sequence[Stage], given: Mapping[str, Artifact]) -> None:

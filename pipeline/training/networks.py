@@ -81,6 +81,12 @@ def make_network(model: ModelRef, sample: Tensor, classes: int) -> nn.Module:
     return network
 
 
+def takes_width(model: ModelRef) -> bool:
+    """Whether what `model` names is made with a width. Raises ConfigError as `make_network`."""
+    where = f"model '{model.path}:{model.attribute}'"
+    return "width" in _parameters_of(user_function(model, where))
+
+
 def _parameters_of(maker: Any) -> frozenset[str]:
     try:
         return frozenset(inspect.signature(maker).parameters)
