@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from tinsmith.pipeline.config.explain import explained
 from tinsmith.pipeline.config.sparsity_tables import Constraint
 from tinsmith.pipeline.config.tables import Config
-from tinsmith.pipeline.config.training_tables import Data, DistilTerm
+from tinsmith.pipeline.config.training_tables import Augment, Data, DistilTerm, Quantize
 from tinsmith.pipeline.errors import ConfigError
 
 CONFIG_NAME = "tinsmith.toml"
@@ -47,12 +47,20 @@ def parse_config(tables: Mapping[str, Any], path: Path) -> Config:
         lines = [explained(error) for error in e.errors()]
         raise ConfigError("\n  ".join([f"'{path}':", *lines])) from e
     _check_together(config, path)
+    if config.data.source in _LEFT_ALONE and not config.augment.model_fields_set:
+        nothing = Augment(rotate_degrees=0, shift_pixels=0, scale=0, shear=0)
+        config = config.model_copy(update={"augment": nothing})
     return config
+
+
+# Sources whose samples are changed in training only where the table [augment] asks for it.
+_LEFT_ALONE = ("python",)
 
 
 def _check_together(config: Config, path: Path) -> None:
     """Rules between keys."""
     _check_data(config.data, f"'{path}':\n  [data]")
+    _check_augment(config.augment, f"'{path}':\n  [augment]")
     for place, term in enumerate(config.distil.terms, 1):
         _check_term(term, f"'{path}':\n  [[distil.terms]] {place}")
     for place, constraint in enumerate(config.distil.constraints, 1):
@@ -62,12 +70,31 @@ def _check_together(config: Config, path: Path) -> None:
             f"'{path}':\n  [distil] epochs: 0 leaves random weights as they are; give a number of "
             'epochs, or start = "teacher"'
         )
+    _check_quantize(config.quantize, f"'{path}':\n  [quantize]")
     for target in config.gates.target:
         if target not in config.generate.targets:
             raise ConfigError(
                 f"'{path}':\n  [gates.target.{target}]: '{target}' is not in [generate] targets; "
                 f"allowed: {', '.join(config.generate.targets)}"
             )
+
+
+def _check_quantize(options: Quantize, where: str) -> None:
+    if options.weight_bytes is not None and options.weights != "int8":
+        raise ConfigError(
+            f"{where} weight_bytes: it chooses between int8, int4 and int2 layer by layer; leave "
+            f'weights = "{options.weights}" out'
+        )
+    if options.rounding == "adaround" and options.epochs:
+        raise ConfigError(
+            f"{where} rounding: training moves the weights away from what adaround chose; leave "
+            "epochs or rounding out"
+        )
+    if options.rounding == "adaround" and options.weights in ("ternary", "binary"):
+        raise ConfigError(
+            f"{where} rounding: adaround chooses between two neighbouring integers, which "
+            f"{options.weights} weights don't have; allowed with it: int8, int4, int2"
+        )
 
 
 def _check_data(data: Data, where: str) -> None:
@@ -89,6 +116,15 @@ def _check_data(data: Data, where: str) -> None:
             )
 
 
+def _check_augment(augment: Augment, where: str) -> None:
+    others = sorted(augment.model_fields_set - {"function"})
+    if augment.function is not None and others:
+        raise ConfigError(
+            f"{where} {', '.join(others)}: function takes the place of the other keys; leave them "
+            "out"
+        )
+
+
 # The keys that a kind of term has beside `kind` and `weight`.
 _TERM_KEYS: Mapping[str, tuple[str, ...]] = {
     "labels": (),
@@ -98,6 +134,7 @@ _TERM_KEYS: Mapping[str, tuple[str, ...]] = {
     "hint": ("student_layer", "teacher_layer"),
     "attention": ("student_layer", "teacher_layer"),
     "relations": ("student_layer", "teacher_layer"),
+    "python": ("loss", "student_layer", "teacher_layer"),
 }
 
 
@@ -112,6 +149,8 @@ _CONSTRAINT_KEYS: Mapping[str, tuple[str, ...]] = {
 
 def _check_term(term: DistilTerm, where: str) -> None:
     _check_keys(term, ("kind", "weight", *_TERM_KEYS[term.kind]), where)
+    if term.kind == "python" and term.loss is None:
+        raise ConfigError(f'{where}: kind = "python" needs a loss, like loss = "losses.py:focal"')
     if term.kind in ("hint", "attention") and not (term.student_layer and term.teacher_layer):
         raise ConfigError(
             f'{where}: kind = "{term.kind}" compares two layers; give student_layer and '

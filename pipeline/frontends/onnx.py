@@ -132,8 +132,7 @@ def _declare_input(
     if perm is None:
         ctx.values[spec.name] = ctx.builder.input(spec.name, shape)
     else:
-        inverse = tuple(perm.index(i) for i in range(len(perm)))
-        ctx.builder.input(spec.name, tuple(shape[i] for i in inverse))
+        ctx.builder.input(spec.name, tuple(shape[i] for i in _inverse(perm)))
         ctx.values[spec.name] = ctx.transpose(spec.name, perm)
     return None
 
@@ -190,6 +189,21 @@ def _input_perm(model: OnnxModel, name: str, rank: int) -> tuple[int, ...] | Non
     if rank == 4:
         return TO_NCHW
     return (0, 2, 1) if rank == 3 and _is_signal(model, name) else None
+
+
+def input_axes(source: Source) -> dict[str, tuple[int, ...]]:
+    """The axes of a model's inputs in the order in which its graph has them: (0, 2, 3, 1) where the
+    graph has an image of NCHW as NHWC. Raises ModelError for a damaged model.
+    """
+    model = load_model(source)
+    return {
+        i.name: _inverse(_input_perm(model, i.name, len(i.dims)) or range(len(i.dims)))
+        for i in model.inputs
+    }
+
+
+def _inverse(perm: Sequence[int]) -> tuple[int, ...]:
+    return tuple(perm.index(i) for i in range(len(perm)))
 
 
 def _is_signal(model: OnnxModel, name: str) -> bool:

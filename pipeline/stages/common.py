@@ -1,9 +1,9 @@
-"""What the stages behind the training share: images in NHWC, accuracy, metrics files."""
+"""What the stages behind the training share: samples for graphs, accuracy, metrics files."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 from tinsmith.pipeline.flow import Artifact
 from tinsmith.pipeline.graph import Array
 
+# The axes of [N, C, H, W] in the order in which graphs have images.
+IMAGE_AXES = (0, 2, 3, 1)
+
 
 @dataclass(frozen=True, eq=False)
-class LabelledImages:
-    """x: float32 [N, H, W, C], pixel / 255. y: int64 [N]."""
+class LabelledSamples:
+    """x: float32 [N, ...] in the layout of a graph's input. y: int64 [N]."""
 
     x_train: NDArray[np.float32]
     y_train: NDArray[np.int64]
@@ -26,20 +29,21 @@ class LabelledImages:
     classes: int
 
 
-def read_images(load: Artifact) -> LabelledImages:
-    """The result of the stage `load`, in the layout of the graphs."""
+def read_labelled(load: Artifact, axes: Sequence[int] = IMAGE_AXES) -> LabelledSamples:
+    """The result of the stage `load`, its axes in this order (see frontends.onnx.input_axes)."""
     with np.load(load.file("data.npz")) as file:
-        return LabelledImages(
-            _to_nhwc(file["x_train"]),
+        return LabelledSamples(
+            np.ascontiguousarray(file["x_train"].transpose(axes)),
             file["y_train"],
-            _to_nhwc(file["x_test"]),
+            np.ascontiguousarray(file["x_test"].transpose(axes)),
             file["y_test"],
             int(file["classes"]),
         )
 
 
-def _to_nhwc(x: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+def read_for_device(load: Artifact, quantized: Artifact) -> LabelledSamples:
+    """The result of the stage `load` in the layout of the model that `quantize` made."""
+    return read_labelled(load, quantized.json()["input_axes"])
 
 
 def predictions(outputs: Array) -> NDArray[np.int64]:

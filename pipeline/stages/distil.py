@@ -13,7 +13,8 @@ from tinsmith.pipeline.training.sources import (
     DISTILLATION_SOURCES,
     TRAINING_SOURCES,
     TRAINING_TOOLS,
-    model_files,
+    augment_files,
+    distil_files,
     need_torch,
     teacher_files,
 )
@@ -55,7 +56,7 @@ class DistilStudent(Stage):
         )
 
     def files(self) -> tuple[Path, ...]:
-        own = model_files((*self.options.assistants, self.options.model))
+        own = (*distil_files(self.options), *augment_files(self.augment))
         return (*own, *teacher_files(self.teacher))
 
     def run(self, inputs: Mapping[str, Artifact], out_dir: Path, progress: Progress) -> None:

@@ -10,7 +10,7 @@ from tinsmith.pipeline.code_options import CodeOptions
 from tinsmith.pipeline.config import Config, c_name
 from tinsmith.pipeline.errors import ConfigError
 from tinsmith.pipeline.flow import Artifact, Progress, Stage
-from tinsmith.pipeline.stages.common import read_images, write_metrics
+from tinsmith.pipeline.stages.common import read_for_device, write_metrics
 from tinsmith.pipeline.stages.quantize import GRAPH_SOURCES
 from tinsmith.targets.target import target_named
 
@@ -61,8 +61,8 @@ def tuned_options(code: CodeOptions, folder: Path, target: str) -> CodeOptions:
 @dataclass(frozen=True)
 class GenerateCode(Stage):
     """Writes <target>/: sources, header, CMakeLists.txt, README.md, selftest/; and kernels.json:
-    {target: {layer: kernel}}, of those that were tuned. The golden vectors are test images. Raises
-    DoesNotFit, UnsupportedModel, ToolMissing as `generation.generate` does.
+    {target: {layer: kernel}}, of those that were tuned. The golden vectors are test samples.
+    Raises DoesNotFit, UnsupportedModel, ToolMissing as `generation.generate` does.
     """
 
     name: ClassVar[str] = "generate"
@@ -92,8 +92,10 @@ class GenerateCode(Stage):
         model = read_model(inputs["quantize"].file("model.tflite"))
         graph = model.graph
         entry = graph.tensors[graph.inputs[0]]
-        images = read_images(inputs["load"])
-        samples = {entry.name: to_input(images.x_test[:GOLDEN_SAMPLES], entry, "the test images")}
+        labelled = read_for_device(inputs["load"], inputs["quantize"])
+        samples = {
+            entry.name: to_input(labelled.x_test[:GOLDEN_SAMPLES], entry, "the test samples")
+        }
         choices: dict[str, dict[str, str]] = {}
         for i, target in enumerate(self.targets):
 

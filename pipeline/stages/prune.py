@@ -11,7 +11,8 @@ from tinsmith.pipeline.training.sources import (
     DISTILLATION_SOURCES,
     TRAINING_SOURCES,
     TRAINING_TOOLS,
-    model_files,
+    augment_files,
+    distil_files,
     need_torch,
     teacher_files,
 )
@@ -55,7 +56,8 @@ class PruneStudent(Stage):
         )
 
     def files(self) -> tuple[Path, ...]:
-        return (*model_files((self.distil.model,)), *teacher_files(self.teacher))
+        own = (*distil_files(self.distil), *augment_files(self.augment))
+        return (*own, *teacher_files(self.teacher))
 
     def run(self, inputs: Mapping[str, Artifact], out_dir: Path, progress: Progress) -> None:
         need_torch(self.name)

@@ -1,8 +1,8 @@
-"""quantize: the pruned student as an integer graph, calibrated on training images."""
+"""quantize: the pruned student as an integer graph, calibrated on training samples."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -11,8 +11,13 @@ import numpy as np
 
 from tinsmith.pipeline.config import Augment, Config, ModelRef, Quantize
 from tinsmith.pipeline.flow import Artifact, Progress, Stage
-from tinsmith.pipeline.stages.common import accuracy, read_images, write_metrics
-from tinsmith.pipeline.training.sources import TRAINING_SOURCES, model_files, need_torch
+from tinsmith.pipeline.stages.common import accuracy, read_labelled, write_metrics
+from tinsmith.pipeline.training.sources import (
+    TRAINING_SOURCES,
+    augment_files,
+    model_files,
+    need_torch,
+)
 
 if TYPE_CHECKING:
     from tinsmith.pipeline.graph import Array, Graph
@@ -41,9 +46,10 @@ _CHECKPOINT = "checkpoint.pt"
 @dataclass(frozen=True)
 class QuantizeStudent(Stage):
     """Writes model.tflite (int8, or int16 activations) and metrics.json: accuracy in percent of all
-    test images, by the interpreter; test_samples; epochs of training in integers, where there are.
+    test samples, by the interpreter; test_samples; input_axes, the order in which the model has the
+    axes of the network's input; epochs of training in integers, where there are.
 
-    Raises DataError where the calibration images don't fit the network, UnsupportedModel where it
+    Raises DataError where the calibration samples don't fit the network, UnsupportedModel where it
     shall be trained in integers and can't be.
     """
 
@@ -71,20 +77,25 @@ class QuantizeStudent(Stage):
         return cls(config.quantize, config.distil.student, config.augment, run.seed, run.threads)
 
     def files(self) -> tuple[Path, ...]:
-        return model_files((self.student,)) if self.options.epochs else ()
+        if not self.options.epochs:
+            return ()
+        return (*model_files((self.student,)), *augment_files(self.augment))
 
     def run(self, inputs: Mapping[str, Artifact], out_dir: Path, progress: Progress) -> None:
         from tinsmith.pipeline.exporters.tflite import to_tflite
+        from tinsmith.pipeline.frontends.onnx import input_axes
         from tinsmith.pipeline.interpreter import run_samples
         from tinsmith.pipeline.model_files import read_model, to_input
         from tinsmith.pipeline.quantization import QuantizeOptions, quantize
 
-        images = read_images(inputs["load"])
-        graph = read_model(inputs["prune"].file("model.onnx")).graph
+        onnx = inputs["prune"].file("model.onnx")
+        graph = read_model(onnx).graph
         name = graph.inputs[0]
-        chosen = np.random.default_rng(self.seed).permutation(len(images.x_train))
-        calibration = images.x_train[np.sort(chosen[: self.options.calibration])]
-        progress(f"calibrating on {len(calibration)} images", 0.1)
+        axes = input_axes(onnx)[name]
+        labelled = read_labelled(inputs["load"], axes)
+        chosen = np.random.default_rng(self.seed).permutation(len(labelled.x_train))
+        calibration = labelled.x_train[np.sort(chosen[: self.options.calibration])]
+        progress(f"calibrating on {len(calibration)} samples", 0.1)
         wanted = self.options
         options = QuantizeOptions(
             activations=wanted.activations,
@@ -97,22 +108,23 @@ class QuantizeStudent(Stage):
         more = {}
         if wanted.epochs:
             quantized, more["epochs"] = self._train(
-                graph, samples, options, inputs, out_dir, progress
+                graph, samples, axes, options, inputs, out_dir, progress
             )
         else:
             quantized = quantize(graph, samples, options)
         (out_dir / "model.tflite").write_bytes(to_tflite(quantized))
         # What is measured is what was written: the file, read again.
         written = read_model(out_dir / "model.tflite").graph
-        progress("measuring the quantized network on the test images", 0.9 if more else 0.4)
+        progress("measuring the quantized network on the test samples", 0.9 if more else 0.4)
         entry = written.tensors[written.inputs[0]]
-        x = to_input(images.x_test, entry, "the test images")
+        x = to_input(labelled.x_test, entry, "the test samples")
         outputs = run_samples(written, {entry.name: x})[0]
         write_metrics(
             out_dir,
             {
-                "accuracy": accuracy(outputs, images.y_test),
-                "test_samples": len(images.y_test),
+                "accuracy": accuracy(outputs, labelled.y_test),
+                "test_samples": len(labelled.y_test),
+                "input_axes": axes,
                 **more,
             },
         )
@@ -122,6 +134,7 @@ class QuantizeStudent(Stage):
         self,
         graph: Graph,
         samples: Mapping[str, Array],
+        axes: Sequence[int],
         options: QuantizeOptions,
         inputs: Mapping[str, Artifact],
         out_dir: Path,
@@ -140,7 +153,7 @@ class QuantizeStudent(Stage):
         images = read_samples(inputs["load"].path)
         with repeatable(seed, self.threads):
             teacher = read_network(inputs["prune"].path, self.student, images)
-            network = IntegerNetwork(graph, samples, options, wanted.ranges)
+            network = IntegerNetwork(graph, samples, options, wanted.ranges, axes)
             loss = Distillation(teacher, [SoftAnswers(0.7, 2.0), Labels(0.3)])
             history = fit(network, images, recipe, loss, out_dir / _CHECKPOINT, progress)
         return network.integer_graph(), [asdict(epoch) for epoch in history]

@@ -1,26 +1,34 @@
 """teacher: train the large network on the labels."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from tinsmith.pipeline.config import Augment, Config, ModelRef, Teacher
 from tinsmith.pipeline.flow import Artifact, Progress, Stage
 from tinsmith.pipeline.training.sources import (
     TRAINING_SOURCES,
     TRAINING_TOOLS,
+    augment_files,
     need_torch,
     teacher_files,
 )
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from tinsmith.pipeline.training.losses import Loss
 
 
 @dataclass(frozen=True)
 class TrainTeacher(Stage):
     """Writes weights.pt, model.onnx and metrics.json (see `training.results.write_network`).
 
-    Raises ConfigError for a model that can't be made, TrainingDiverged where the loss is not
-    finite.
+    Raises ConfigError for a model or a loss that can't be made, TrainingDiverged where the loss is
+    not finite.
     """
 
     name: ClassVar[str] = "teacher"
@@ -39,7 +47,7 @@ class TrainTeacher(Stage):
         return cls(config.teacher, config.augment, config.run.seed, config.run.threads)
 
     def files(self) -> tuple[Path, ...]:
-        return teacher_files(self.options)
+        return (*teacher_files(self.options), *augment_files(self.augment))
 
     def run(self, inputs: Mapping[str, Artifact], out_dir: Path, progress: Progress) -> None:
         need_torch(self.name)
@@ -48,6 +56,7 @@ class TrainTeacher(Stage):
         from tinsmith.pipeline.training.networks import as_one, make_network
         from tinsmith.pipeline.training.results import read_samples, sample_of, write_network
         from tinsmith.pipeline.training.series import Member, fit_series, forget_series
+        from tinsmith.pipeline.training.user_losses import LossOfLabels
 
         options, seed = self.options, seed_of(self.seed, self.name)
         recipe = Recipe(
@@ -63,9 +72,12 @@ class TrainTeacher(Stage):
 
         def member(place: int, model: ModelRef) -> Member:
             label = f"member {place}/{1 + len(options.members)}" if options.members else ""
-            return Member(
-                label, lambda _: (make_network(model, sample, samples.classes), label_loss)
-            )
+
+            def make(_: nn.Module | None) -> tuple[nn.Module, Loss]:
+                network = make_network(model, sample, samples.classes)
+                return network, LossOfLabels(options.loss) if options.loss else label_loss
+
+            return Member(label, make)
 
         with repeatable(seed, self.threads):
             models = (options.model, *options.members)

@@ -1,4 +1,4 @@
-"""validate: the images run on every target, and every byte is compared."""
+"""validate: the samples run on every target, and every byte is compared."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from tinsmith.pipeline.stages.build import HOST
 from tinsmith.pipeline.stages.common import (
     accuracy,
     confusion_matrix,
-    read_images,
+    read_for_device,
     write_metrics,
 )
 from tinsmith.pipeline.stages.generate import (
@@ -62,17 +62,17 @@ class ValidateTargets(Stage):
             how = " or ".join(absent_oracles().values())
             raise ToolMissing(f'[validate] oracle = "required", but none is installed; run: {how}')
         graph = read_model(inputs["quantize"].file("model.tflite")).graph
-        images = read_images(inputs["load"])
+        labelled = read_for_device(inputs["load"], inputs["quantize"])
         count = None if self.options.samples == "all" else int(self.options.samples)
-        labels = images.y_test[:count]
+        labels = labelled.y_test[:count]
         entry = graph.tensors[graph.inputs[0]]
-        samples = {entry.name: to_input(images.x_test[:count], entry, "the test images")}
+        samples = {entry.name: to_input(labelled.x_test[:count], entry, "the test samples")}
         progress("the interpreter", 0.0)
         expected = interpret(graph, samples)
         names = list(dict.fromkeys((HOST, *self.targets)))
         report: dict[str, Any] = {}
         for i, name in enumerate(names):
-            progress(f"{len(labels)} images on {name}", (i + 1) / (len(names) + 1))
+            progress(f"{len(labels)} samples on {name}", (i + 1) / (len(names) + 1))
             target = target_named(name)
             code = tuned_options(self.code, inputs["build"].path, name)
             program = make_program(graph, model_name(self.c_name), target, code)
@@ -83,7 +83,7 @@ class ValidateTargets(Stage):
                 samples,
                 made=load_build(program, target, inputs["build"].path / name),
                 expected=expected,
-                note="test images",
+                note="test samples",
                 oracles=i == 0 and self.options.oracle != "off",
             )
             fields = result.json()
@@ -92,7 +92,7 @@ class ValidateTargets(Stage):
                 fields["skipped_oracles"] = report[HOST]["skipped_oracles"]
                 fields["bit_exact"] &= not any(fields["oracles"].values())
             fields["accuracy"] = accuracy(outputs[0], labels)
-            fields["confusion"] = confusion_matrix(outputs[0], labels, images.classes)
+            fields["confusion"] = confusion_matrix(outputs[0], labels, labelled.classes)
             report[name] = fields
         few = {n: a[:SANITIZED_SAMPLES] for n, a in samples.items()}
         report[HOST]["sanitizers"] = _sanitize(

@@ -1,12 +1,58 @@
-"""Random changes to training images, all at once: an affine map and a black square each."""
+"""Random changes to training samples: of images an affine map and a black square each, of others
+what a function of the user's does.
+"""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tinsmith.pipeline.config import Augment
+from tinsmith.pipeline.config import Augment, ModelRef
+from tinsmith.pipeline.errors import ConfigError
+from tinsmith.pipeline.user_code import user_function, users_own
+
+# What changes a batch [N, ...] into one of the same shape, by random numbers of the generator.
+Augmentation = Callable[[Tensor, torch.Generator], Tensor]
+
+
+def augmentation(options: Augment, samples: Tensor) -> Augmentation:
+    """What [augment] asks for, for training samples [N, ...].
+
+    Raises ConfigError where it asks to turn and move what isn't an image [C, H, W], and for a
+    function that can't be used.
+    """
+    if options.function is not None:
+        return _of_user(options.function)
+    asked = [key for key, value in options if value]
+    if not asked:
+        return lambda x, generator: x
+    if samples.ndim != 4:
+        size = " x ".join(map(str, samples.shape[1:]))
+        raise ConfigError(
+            f"[augment] {', '.join(asked)}: the samples are {size}, but only images, channels x "
+            'height x width, can be changed so; leave it out, or write function = "augment.py:NAME"'
+        )
+    return lambda x, generator: augment(x, options, generator)
+
+
+def _of_user(ref: ModelRef) -> Augmentation:
+    where = f"[augment] function '{ref.path}:{ref.attribute}'"
+    function = user_function(ref, where)
+
+    def change(x: Tensor, generator: torch.Generator) -> Tensor:
+        with users_own(ref.path, f"{where}: it failed"):
+            changed = function(x, generator)
+        shape = list(changed.shape) if isinstance(changed, Tensor) else type(changed).__name__
+        if shape != list(x.shape) or changed.dtype != x.dtype:
+            raise ConfigError(
+                f"{where}: it gives {shape}; needed: a float32 tensor of the same shape, "
+                f"{list(x.shape)}"
+            )
+        return changed
+
+    return change
 
 
 def augment(x: Tensor, options: Augment, generator: torch.Generator) -> Tensor:

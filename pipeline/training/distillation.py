@@ -21,6 +21,7 @@ from tinsmith.pipeline.training.losses import (
     Term,
 )
 from tinsmith.pipeline.training.regularizers import penalty
+from tinsmith.pipeline.training.user_losses import UserTerm
 
 # What [[distil.terms]] kind names.
 TERMS: Mapping[str, Callable[[DistilTerm], Term]] = {
@@ -31,6 +32,7 @@ TERMS: Mapping[str, Callable[[DistilTerm], Term]] = {
     "hint": lambda t: Hint(t.weight, t.student_layer, t.teacher_layer),
     "attention": lambda t: Attention(t.weight, t.student_layer, t.teacher_layer),
     "relations": lambda t: Relations(t.weight, t.student_layer, t.teacher_layer),
+    "python": lambda t: UserTerm(t.weight, t.loss, t.student_layer, t.teacher_layer),
 }
 
 
@@ -138,7 +140,7 @@ def _check_layers(
         if not isinstance(given, Tensor):
             raise ConfigError(f'{where}: {key} = "{name}" gives no tensor; name another layer')
         shapes.append(list(given.shape))
-    if term.kind == "relations" or len(shapes) < 2:
+    if term.kind in ("relations", "python") or len(shapes) < 2:
         return
     axes = {len(shape) for shape in shapes}
     allowed = {3, 4} if term.kind == "attention" else {2, 3, 4}

@@ -38,16 +38,22 @@ Ranges = Literal["lsq", "pact", "fixed"]
 class IntegerNetwork(nn.Module):
     """A float graph as a module that is trained in its integer form.
 
-    graph: float, after FLOAT_PASSES, of one input [1, H, W, C] and one output [1, classes].
-    samples: for the first ranges. Called with images [N, C, H, W], as every network here is; gives
-    the outputs [N, classes], each an integer times its scale. Raises UnsupportedModel with every
-    op that has no gradient here.
+    graph: float, after FLOAT_PASSES, of one input [1, ...] and one output [1, classes].
+    samples: for the first ranges. Called with samples [N, ...] as every network here is, whose axes
+    in this order are those of the graph's input; gives the outputs [N, classes], each an integer
+    times its scale. Raises UnsupportedModel with every op that has no gradient here.
     """
 
     def __init__(
-        self, graph: Graph, samples: Samples, options: QuantizeOptions, learn: Ranges = "lsq"
+        self,
+        graph: Graph,
+        samples: Samples,
+        options: QuantizeOptions,
+        learn: Ranges = "lsq",
+        axes: Sequence[int] = (0, 2, 3, 1),
     ) -> None:
         super().__init__()
+        self.axes = tuple(axes)
         _check(graph)
         self.learn = learn
         # Training goes on from equalized weights, and takes care of biases and rounding by itself.
@@ -102,7 +108,7 @@ class IntegerNetwork(nn.Module):
         integers = self.integer_graph()
         exact = self._exact(integers, x)
         graph = _batched(self.graph, len(x))
-        values: dict[str, Tensor] = {graph.inputs[0]: x.permute(0, 2, 3, 1)}
+        values: dict[str, Tensor] = {graph.inputs[0]: x.permute(self.axes)}
         values |= zip(self.names, self.constants, strict=True)
         for name in self.names:
             values[name] = _as(values[name], exact.get(name))
@@ -121,8 +127,8 @@ class IntegerNetwork(nn.Module):
     def _exact(self, integers: Graph, x: Tensor) -> dict[str, Tensor]:
         """What the integer graph computes of a batch, and its constants, as real values."""
         entry = integers.tensors[integers.inputs[0]]
-        images = x.detach().permute(0, 2, 3, 1).numpy()
-        q = to_input(images, entry, "the batch")
+        values = x.detach().permute(self.axes).numpy()
+        q = to_input(values, entry, "the batch")
         wide = _batched(integers, len(x))
         computed, _ = run(wide, {entry.name: q.reshape(wide.tensors[entry.name].shape)})
         constants = {n: t.value() for n, t in integers.tensors.items() if t.is_constant}

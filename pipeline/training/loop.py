@@ -19,12 +19,13 @@ from torch import Tensor, nn
 from tinsmith.pipeline.config import Augment, Constraint
 from tinsmith.pipeline.errors import TinsmithError
 from tinsmith.pipeline.flow import Progress
-from tinsmith.pipeline.training.augment import augment
+from tinsmith.pipeline.training.augment import Augmentation, augmentation
 from tinsmith.pipeline.training.losses import Loss
 from tinsmith.pipeline.training.networks import accuracy
 from tinsmith.pipeline.training.regularizers import constrained
 
-# How often, in epochs, the accuracy on the test images is measured for the record.
+# How often, in epochs, the accuracy on the test images is measured for the record; three times at
+# least in short trainings.
 MEASURE_EVERY = 5
 # Share of the steps in which the learning rate rises.
 _RISE = 0.2
@@ -39,7 +40,9 @@ class TrainingDiverged(TinsmithError):
 
 @dataclass(frozen=True)
 class Samples:
-    """Images float32 [N, C, H, W] and labels int64 [N], for training and for test."""
+    """Samples float32 [N, ...] as networks take them (images: [N, C, H, W]) and labels int64 [N],
+    for training and for test.
+    """
 
     x_train: Tensor
     y_train: Tensor
@@ -117,15 +120,17 @@ def _train(
         trained.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )
     history = _resume(trained, optimizer, checkpoint)
+    change = augmentation(recipe.augment, samples.x_train)
     started, first = time.monotonic(), len(history)
     if after_step is not None:
         batches = _batches(samples, recipe)
         after_step(first * batches, recipe.epochs * batches)
     for index in range(first, recipe.epochs):
         mean_loss = _run_epoch(
-            network, samples, recipe, loss, optimizer, index, checkpoint, stepped
+            network, samples, recipe, loss, change, optimizer, index, checkpoint, stepped
         )
-        measured = (index + 1) % MEASURE_EVERY == 0 or index + 1 == recipe.epochs
+        every = min(MEASURE_EVERY, max(1, recipe.epochs // 3))
+        measured = (index + 1) % every == 0 or index + 1 == recipe.epochs
         percent = accuracy(network, samples.x_test, samples.y_test) if measured else None
         rate = optimizer.param_groups[0]["lr"]
         history.append(Epoch(index + 1, round(mean_loss, 6), round(rate, 8), percent))
@@ -168,7 +173,7 @@ def seed_of(seed: int, *place: int | str) -> int:
 
 
 def _batches(samples: Samples, recipe: Recipe) -> int:
-    """The steps of an epoch; what is left of the images sits out."""
+    """The steps of an epoch; what is left of the samples sits out."""
     return max(1, len(samples.y_train) // recipe.batch)
 
 
@@ -177,12 +182,13 @@ def _run_epoch(
     samples: Samples,
     recipe: Recipe,
     loss: Loss,
+    change: Augmentation,
     optimizer: torch.optim.Optimizer,
     index: int,
     checkpoint: Path,
     after_step: AfterStep,
 ) -> float:
-    """One pass over the training images; result: the mean loss."""
+    """One pass over the training samples; result: the mean loss."""
     generator = torch.Generator().manual_seed(seed_of(recipe.seed, "epoch", index))
     torch.manual_seed(seed_of(recipe.seed, "dropout", index))
     network.train()
@@ -194,8 +200,9 @@ def _run_epoch(
         rate = learning_rate(step, steps, recipe.learning_rate)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        x = augment(samples.x_train[chosen], recipe.augment, generator)
-        x = x.contiguous(memory_format=torch.channels_last)
+        x = change(samples.x_train[chosen], generator)
+        if x.ndim == 4:
+            x = x.contiguous(memory_format=torch.channels_last)
         value = loss(network, x, samples.y_train[chosen])
         if not math.isfinite(number := value.item()):
             raise _diverged(index, place, number, recipe, checkpoint)
@@ -217,7 +224,7 @@ def _diverged(
     )
     return TrainingDiverged(
         f"training broke in epoch {index + 1}, step {place + 1}: the loss is {value}; {kept}. "
-        f"Look for bad images, or lower learning_rate (it is {recipe.learning_rate})"
+        f"Look for bad samples, or lower learning_rate (it is {recipe.learning_rate})"
     )
 
 

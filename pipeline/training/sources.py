@@ -4,7 +4,7 @@ import importlib.util
 from collections.abc import Iterable
 from pathlib import Path
 
-from tinsmith.pipeline.config import ModelRef, Teacher
+from tinsmith.pipeline.config import Augment, Distil, ModelRef, Teacher
 from tinsmith.pipeline.errors import ToolMissing
 from tinsmith.pipeline.user_code import local_sources
 
@@ -21,6 +21,7 @@ TRAINING_SOURCES = (
             "regularizers",
             "results",
             "series",
+            "user_losses",
         )
     ),
     "tinsmith.pipeline.user_code",
@@ -39,10 +40,28 @@ def need_torch(stage: str) -> None:
 
 
 def teacher_files(options: Teacher) -> tuple[Path, ...]:
-    """The files that the teacher's networks are made by."""
-    return model_files((options.model, *options.members))
+    """The files that the teacher's networks and its loss are made by."""
+    return user_files((options.model, *options.members), (options.loss,))
+
+
+def distil_files(options: Distil) -> tuple[Path, ...]:
+    """The files that the student, its assistants and the terms of its loss are made by."""
+    losses = [term.loss for term in options.terms]
+    return user_files((*options.assistants, options.model), losses)
+
+
+def augment_files(options: Augment) -> tuple[Path, ...]:
+    """The files that change the samples."""
+    return user_files((), (options.function,))
+
+
+def user_files(models: Iterable[ModelRef], others: Iterable[ModelRef | None]) -> tuple[Path, ...]:
+    """The files that these networks and functions are made by, each once."""
+    found = {file for model in models for file in local_sources(model.path)}
+    found |= {file for ref in others if ref for file in local_sources(ref.path, ref.attribute)}
+    return tuple(sorted(found))
 
 
 def model_files(models: Iterable[ModelRef]) -> tuple[Path, ...]:
     """The files that these networks are made by, each once."""
-    return tuple(sorted({file for model in models for file in local_sources(model.path)}))
+    return user_files(models, ())

@@ -80,7 +80,7 @@ def test_a_configuration_never_changes(tmp_path: Path) -> None:
             "[gates.target.cortex-m4] has no key 'flash'; did you mean 'flash_bytes'?",
         ),
         ("run = 1", "[run] = 1: must be a table"),
-        ("[distil]\nepochs = 0", "[distil] epochs = 0: must be at least 1"),
+        ("[distil]\nepochs = 0", "[distil] epochs: 0 leaves random weights as they are"),
         ("[distil]\nepochs = 1.5", "[distil] epochs = 1.5: must be a whole number"),
         ("[distil]\nepochs = true", "[distil] epochs = true: must be a whole number"),
         ("[distil]\nalpha = 1.5", "[distil] alpha = 1.5: must be at most 1"),
