@@ -9,6 +9,7 @@ both layers' channels get the same ranges, so that one scale a tensor serves the
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,7 +28,7 @@ Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class _Pair:
+class Pair:
     """Two layers in a row; channels: how many the first gives and the second reads."""
 
     first: Node
@@ -40,19 +41,34 @@ def equalize(graph: Graph) -> Graph:
 
     graph: float, after FLOAT_PASSES. Channels that are 0 in either layer stay as they are.
     """
-    pairs = [pair for node in graph.nodes if (pair := _pair(graph, node)) is not None]
+    pairs = pairs_of(graph)
     if not pairs:
         return graph
-    values = {
+    values = parameters_of(graph, pairs)
+    for _ in range(SWEEPS):
+        if max(_balance(pair, values) for pair in pairs) < SETTLED:
+            break
+    return with_parameters(graph, values)
+
+
+def pairs_of(graph: Graph) -> list[Pair]:
+    """Every two layers between which factors may move."""
+    return [pair for node in graph.nodes if (pair := _pair(graph, node)) is not None]
+
+
+def parameters_of(graph: Graph, pairs: list[Pair]) -> dict[str, Values]:
+    """The weights and biases of the layers of these pairs, by tensor name."""
+    return {
         name: graph.tensors[name].value().astype(np.float64)
         for pair in pairs
         for node in (pair.first, pair.second)
         for name in node.inputs[1:]
         if name
     }
-    for _ in range(SWEEPS):
-        if max(_balance(pair, values) for pair in pairs) < SETTLED:
-            break
+
+
+def with_parameters(graph: Graph, values: Mapping[str, Values]) -> Graph:
+    """The graph with these weights and biases."""
     changed = (
         replace(graph.tensors[name], data=value.astype(np.float32))
         for name, value in values.items()
@@ -60,7 +76,7 @@ def equalize(graph: Graph) -> Graph:
     return rebuild(graph, tensors=changed)
 
 
-def _pair(graph: Graph, first: Node) -> _Pair | None:
+def _pair(graph: Graph, first: Node) -> Pair | None:
     """The layer whose channels alone read those of `first`, where a factor may pass to it."""
     if not _is_layer(graph, first) or first.attrs.activation not in (
         Activation.NONE,
@@ -84,7 +100,7 @@ def _pair(graph: Graph, first: Node) -> _Pair | None:
     width = graph.tensors[name].shape[-1]
     if width % channels or (node.op == "depthwise_conv2d" and width != channels):
         return None
-    return _Pair(first, node, channels)
+    return Pair(first, node, channels)
 
 
 def _is_layer(graph: Graph, node: Node) -> bool:
@@ -112,18 +128,27 @@ def _keeps_channels(graph: Graph, node: Node, channels: int) -> bool:
     return activation in (Activation.NONE, Activation.RELU) and x.shape[-1] % channels == 0
 
 
-def _balance(pair: _Pair, values: dict[str, Values]) -> float:
+def _balance(pair: Pair, values: dict[str, Values]) -> float:
     """Move factors between the two layers; result: the largest |log2 s|."""
     first, second = values[pair.first.inputs[1]], values[pair.second.inputs[1]]
     r1, r2 = _output_ranges(pair.first, first), _input_ranges(pair.second, second, pair.channels)
     both = (r1 > 0) & (r2 > 0)
     s = np.where(both, np.sqrt(np.where(both, r1, 1.0) / np.where(both, r2, 1.0)), 1.0)
+    divide(pair, values, s)
+    return float(np.abs(np.log2(s)).max())
+
+
+def divide(pair: Pair, values: dict[str, Values], s: Values) -> None:
+    """Divide the channels between two layers by s, which the second one multiplies them by.
+
+    values: the parameters as parameters_of has them, changed in place. s: positive, one a channel.
+    """
+    first, second = values[pair.first.inputs[1]], values[pair.second.inputs[1]]
     values[pair.first.inputs[1]] = first / _along_outputs(pair.first, first, s)
     if len(pair.first.inputs) > 2 and pair.first.inputs[2]:
         bias = values[pair.first.inputs[2]]
         values[pair.first.inputs[2]] = bias / s.reshape(bias.shape)
     values[pair.second.inputs[1]] = second * _along_inputs(pair.second, second, s)
-    return float(np.abs(np.log2(s)).max())
 
 
 def _output_ranges(node: Node, w: Values) -> Values:

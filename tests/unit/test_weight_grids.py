@@ -187,7 +187,7 @@ def test_carried_integers_are_not_put_on_another_grid(options: dict[str, object]
 
 
 def output_error(graph: Graph, options: QuantizeOptions) -> float:
-    x = samples_of(graph, 40)
+    x = samples_of(graph, 64)
     integers = quantize(graph, x, options)
     entry, out = (integers.tensors[n[0]] for n in (integers.inputs, integers.outputs))
     q = {entry.name: quantize_array(x[entry.name], entry.quant, entry.dtype)}
@@ -197,24 +197,25 @@ def output_error(graph: Graph, options: QuantizeOptions) -> float:
 
 def test_a_budget_is_kept_and_more_bytes_never_lose_more() -> None:
     graph = exact_net()
-    x = samples_of(graph, 40)
+    x = samples_of(graph, 64)
     sizes = {"conv0": 216, "dw1": 72, "conv3": 96, "fc5": 60}
-    errors = []
+    planned, measured = [], []
     for budget in (111, 200, 300, 444):
         plan = plan_precision(graph, x, QuantizeOptions(per_channel_fc=True), budget)
         counted = sum(bytes_of(WEIGHT_GRIDS[g], sizes[n]) for n, g in plan.layers.items())
         assert plan.weight_bytes == counted <= budget
         options = QuantizeOptions(per_channel_fc=True, layers=plan.layers)
-        errors.append(sum(plan.errors[n][g] for n, g in plan.layers.items()))
-        assert output_error(graph, options) >= 0
+        planned.append(sum(plan.errors[n][g] for n, g in plan.layers.items()))
+        measured.append(output_error(graph, options))
     assert set(plan.layers.values()) == {"int8"}
-    assert errors == sorted(errors, reverse=True)
-    assert errors[-1] == 0 < errors[0]
+    assert planned == sorted(planned, reverse=True)
+    assert planned[-1] == 0 < planned[0]
+    assert measured[-1] < measured[0] / 10
 
 
 def test_measured_errors_grow_as_bits_go() -> None:
     graph = exact_net()
-    plan = plan_precision(graph, samples_of(graph, 40), QuantizeOptions(equalize=True), 300)
+    plan = plan_precision(graph, samples_of(graph, 64), QuantizeOptions(equalize=True), 300)
     for name in LAYERS:
         assert (
             plan.errors[name]["int2"] > plan.errors[name]["int4"] > plan.errors[name]["int8"] == 0
