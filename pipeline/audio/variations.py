@@ -76,4 +76,5 @@ def _mixed(
     power = np.mean(clip**2) / max(float(np.mean(noise**2)), 1e-12)
     gain = 10 ** (rng.uniform(-options.gain_db, options.gain_db) / 20)
     mixed = gain * (clip + noise * np.sqrt(power * 10 ** (-below_db / 10)))
-    return np.clip(np.rint(mixed), -32768, 32767).astype(np.int16)
+    samples: Samples = np.clip(np.rint(mixed), -32768, 32767).astype(np.int16)
+    return samples

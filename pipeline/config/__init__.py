@@ -4,6 +4,7 @@
 `python -m tinsmith.pipeline.config > docs/configuration.md`.
 """
 
+from tinsmith.pipeline.config.audio_tables import Audio
 from tinsmith.pipeline.config.compress_table import Compress
 from tinsmith.pipeline.config.factorize_table import Factorize
 from tinsmith.pipeline.config.page import configuration_markdown
@@ -31,6 +32,7 @@ from tinsmith.pipeline.config.values import ModelRef
 
 __all__ = [
     "CONFIG_NAME",
+    "Audio",
     "Augment",
     "Compress",
     "Config",

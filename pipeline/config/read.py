@@ -54,7 +54,7 @@ def parse_config(tables: Mapping[str, Any], path: Path) -> Config:
 
 
 # Sources whose samples are changed in training only where the table [augment] asks for it.
-_LEFT_ALONE = ("python",)
+_LEFT_ALONE = ("python", "wav")
 
 
 def _check_together(config: Config, path: Path) -> None:

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import Field
 
+from tinsmith.pipeline.config.audio_tables import Audio
 from tinsmith.pipeline.config.compress_table import Compress
 from tinsmith.pipeline.config.factorize_table import Factorize
 from tinsmith.pipeline.config.training_tables import (
@@ -149,6 +150,7 @@ class Config(Table):
 
     run: Run = Field(default={}, validate_default=True)
     data: Data = Field(default=Data())
+    audio: Audio = Field(default=Audio())
     augment: Augment = Field(default=Augment())
     teacher: Teacher
     distil: Distil

@@ -29,8 +29,8 @@ class Data(Table):
             "`t10k-` files, each plain or `.gz`. `npz`: a NumPy file with uint8 `x_train`, "
             "`y_train`, `x_test`, `y_test` (images N x H x W). `folder`: a folder with "
             "`train/<class>/` and `test/<class>/`, which hold PNG, JPEG, BMP, PNM or WebP images "
-            "of one size. `wav`: such a folder with WAV files of 16-bit mono PCM, which [audio] makes "
-            "images of. `python`: what a function of yours gives ([training.md](training.md))."
+            "of one size. `wav`: such a folder with WAV files of 16-bit mono PCM; [audio] makes "
+            "images of them. `python`: what a function of yours gives ([training.md](training.md))."
         ),
     )
     path: ConfigPath | None = Field(
@@ -77,7 +77,7 @@ class Data(Table):
 class Augment(Table):
     """Random changes to each training image, anew in each epoch; used by all training stages.
 
-    With `source = "python"` nothing is changed unless this table is there.
+    With `source = "python"` and `"wav"` nothing is changed unless this table is there.
     """
 
     rotate_degrees: Annotated[float, Field(ge=0, le=180)] = Field(

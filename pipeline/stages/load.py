@@ -7,7 +7,8 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from tinsmith.pipeline.config import Config, Data
+from tinsmith.pipeline.audio.dataset import front_end
+from tinsmith.pipeline.config import Audio, Config, Data
 from tinsmith.pipeline.data import noun, read_dataset, source_files, to_float
 from tinsmith.pipeline.data_files import read_unlabelled, size_text
 from tinsmith.pipeline.flow import Artifact, Progress, Stage
@@ -22,6 +23,7 @@ class Load(Stage):
 
     name: ClassVar[str] = "load"
     sources: ClassVar[tuple[str, ...]] = (
+        "tinsmith.pipeline.audio",
         "tinsmith.pipeline.class_folders",
         "tinsmith.pipeline.data",
         "tinsmith.pipeline.data_files",
@@ -32,14 +34,16 @@ class Load(Stage):
     tools: ClassVar[tuple[str, ...]] = ("numpy", "mlxtend", "pillow")
 
     data: Data
+    audio: Audio
     seed: int
 
     @classmethod
     def from_config(cls, config: Config) -> Self:
-        return cls(config.data, config.run.seed)
+        front_end(config)  # refuses what gives none
+        return cls(config.data, config.audio, config.run.seed)
 
     def files(self) -> tuple[Path, ...]:
-        more = () if self.data.unlabelled is None else (self.data.unlabelled,)
+        more = [path for path in (self.data.unlabelled, self.audio.noise) if path is not None]
         return (*source_files(self.data), *more)
 
     def is_certain(self) -> bool:
@@ -47,7 +51,8 @@ class Load(Stage):
         return self.data.source != "python"
 
     def run(self, inputs: Mapping[str, Artifact], out_dir: Path, progress: Progress) -> None:
-        dataset = read_dataset(self.data, self.seed)
+        remarks: list[str] = []
+        dataset = read_dataset(self.data, self.seed, self.audio, remarks.append)
         train, test = dataset.train, dataset.test
         more = {}
         if self.data.unlabelled is not None:
@@ -65,4 +70,5 @@ class Load(Stage):
             f"{len(train.y)} {noun(train)}s to train on, {len(test.y)} to test; "
             f"{size_text(train)}, {dataset.classes} classes"
             + "".join(f", {len(x)} without labels" for x in more.values())
+            + "".join(f"; {remark}" for remark in remarks)
         )
