@@ -34,9 +34,9 @@ class Constraint(Table):
     kind: Literal["weight-norm", "max-norm", "clip", "soft-clip"] = Field(
         description=(
             "`weight-norm`: length and direction of an output's weights are trained apart, w = g v "
-            "/ length of v (Salimans & Kingma 2016). `max-norm`: an output's weights are no longer than "
-            "`limit` (Srebro et al. 2005). `clip`: no weight is larger than `limit`. `soft-clip`: "
-            "w becomes w (1 - amount) + amount limit sign(w)."
+            "/ length of v (Salimans & Kingma 2016). `max-norm`: an output's weights are no longer "
+            "than `limit` (Srebro et al. 2005). `clip`: no weight is larger than `limit`. "
+            "`soft-clip`: w becomes w (1 - amount) + amount limit sign(w)."
         )
     )
     limit: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(

@@ -30,7 +30,8 @@ def group_lasso(weight: Tensor) -> Tensor:
     & Lin 2006; of channels Wen et al. 2016)."""
     rows = weight.flatten(1)
     lengths: Tensor = (rows.square().sum(1) + 1e-12).sqrt()  # a gradient at 0 too
-    return lengths.sum() * rows.shape[1] ** 0.5
+    total: Tensor = lengths.sum() * rows.shape[1] ** 0.5
+    return total
 
 
 def hoyer(weight: Tensor) -> Tensor:
@@ -108,7 +109,7 @@ def constrained(
             for layer in layers:
                 changed = CONSTRAINTS[constraint.kind](layer.weight, constraint)
                 if parametrize.is_parametrized(layer, "weight"):
-                    layer.weight = changed  # type: ignore[assignment] # becomes v and g
+                    layer.weight = changed  # becomes v and g
                 else:
                     layer.weight.copy_(changed)
 
