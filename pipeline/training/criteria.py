@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from tinsmith.pipeline.errors import ConfigError
 from tinsmith.pipeline.training.losses import Loss
 from tinsmith.pipeline.training.networks import LAYERS
 
@@ -74,14 +75,24 @@ class Measured:
     """Numbers of layers' outputs and inputs, measured once and cut as channels go.
 
     outputs, inputs: layer -> a number for each of its outputs or inputs; none where it has no say.
+    unfit: what it is of channels that no layer has a say on, which raise ConfigError.
     """
 
     def __init__(
-        self, outputs: Mapping[nn.Module, Tensor], inputs: Mapping[nn.Module, Tensor]
+        self,
+        outputs: Mapping[nn.Module, Tensor],
+        inputs: Mapping[nn.Module, Tensor],
+        unfit: str = "no layer that is measured makes or reads them",
     ) -> None:
         self.sides = {True: dict(outputs), False: dict(inputs)}
+        self.unfit = unfit
 
     def scores(self, group: Any, width: int) -> Tensor:
+        if all(self._of(member) is None for member in group):
+            raise ConfigError(
+                f"[prune] criterion can't be taken by the channels of {group[0].dep.target.name}: "
+                f'{self.unfit}; use another one, like "taylor"'
+            )
         return _mean_score(group, width, self._of, 1)
 
     def removed(self, group: Any) -> None:
@@ -145,15 +156,16 @@ def random(evidence: Evidence) -> Criterion:
 def entropy(evidence: Evidence) -> Criterion:
     """The entropy of a channel's mean activation over the samples: one that always says the same
     tells nothing (Luo & Wu 2017). Of what the next layer reads."""
+    return Measured({}, _of_inputs(evidence, activation_entropy))
 
-    def of(x: Tensor) -> Tensor:
-        means = x.flatten(2).mean(2) if x.ndim > 2 else x
-        low, high = means.amin(0), means.amax(0)
-        places = ((means - low) / (high - low).clamp_min(1e-12) * _BINS).long()
-        shares = nn.functional.one_hot(places.clamp(max=_BINS - 1), _BINS).double().mean(0)
-        return -(shares * shares.clamp_min(1e-12).log()).sum(1).float()
 
-    return Measured({}, _of_inputs(evidence, of))
+def activation_entropy(x: Tensor) -> Tensor:
+    """Of activations [N, channels, ...]: the entropy of each channel's mean [channels], in nats."""
+    means = x.flatten(2).mean(2) if x.ndim > 2 else x
+    low, high = means.amin(0), means.amax(0)
+    places = ((means - low) / (high - low).clamp_min(1e-12) * _BINS).long()
+    shares = nn.functional.one_hot(places.clamp(max=_BINS - 1), _BINS).double().mean(0)
+    return -(shares * shares.clamp_min(1e-12).log()).sum(1).float()
 
 
 def apoz(evidence: Evidence) -> Criterion:
@@ -163,7 +175,9 @@ def apoz(evidence: Evidence) -> Criterion:
     def of(x: Tensor) -> Tensor:
         return (x != 0).transpose(0, 1).flatten(1).float().mean(1)
 
-    return Measured({}, _of_inputs(evidence, of))
+    shares = _of_inputs(evidence, of)
+    sometimes = {layer: share for layer, share in shares.items() if bool((share < 1).any())}
+    return Measured({}, sometimes, '"apoz" counts zeros, and there are none (no ReLU before it)')
 
 
 # What [prune] criterion names.

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tinsmith.pipeline.config import ModelRef, Teacher
 from tinsmith.pipeline.errors import ConfigError
 from tinsmith.pipeline.training.factors import restore_chains
+from tinsmith.pipeline.training.removed import restore_removed
 from tinsmith.pipeline.user_code import user_function, users_own
 
 Weights = dict[str, Tensor]
@@ -98,11 +99,15 @@ def load_weights(network: nn.Module, weights: Weights) -> nn.Module:
     """Give the network weights that may come from a pruned or factorized copy: layers take the
     weights' widths, and are chains where those are.
 
-    Works for Conv1d/2d (grouped, depthwise), BatchNorm and Linear: the layers that lose channels.
+    Works for Conv1d/2d (grouped, depthwise), BatchNorm, Linear and LSTMs of one layer: the layers
+    that lose channels or units.
     """
     restore_chains(network, weights)
+    restore_removed(network, weights)
     for name, layer in network.named_modules():
         prefix = f"{name}." if name else ""
+        if isinstance(layer, nn.LSTM):
+            _resize_lstm(layer, weights, prefix)
         weight = weights.get(prefix + "weight")
         own = getattr(layer, "weight", None)
         if weight is None or own is None or weight.shape == own.shape:
@@ -113,15 +118,14 @@ def load_weights(network: nn.Module, weights: Weights) -> nn.Module:
 
 
 def cost(network: nn.Module, sample: Tensor) -> Cost:
-    """Count the multiply-accumulates of convolutions and linear layers, and the parameters."""
+    """Count the multiply-accumulates of convolutions, linear layers, LSTMs, and the parameters."""
     macs: dict[str, int] = {}
     hooks = []
     for name, layer in network.named_modules():
-        if isinstance(layer, LAYERS):
+        if isinstance(layer, (*LAYERS, nn.LSTM)):
 
-            def count(layer: nn.Module, _: Any, output: Tensor, name: str = name) -> None:
-                taps = layer.weight[0].numel()  # type: ignore[index]
-                macs[name] = macs.get(name, 0) + output.numel() * int(taps)
+            def count(layer: nn.Module, _: Any, output: Any, name: str = name) -> None:
+                macs[name] = macs.get(name, 0) + _macs(layer, output)
 
             hooks.append(layer.register_forward_hook(count))
     with torch.no_grad():
@@ -131,12 +135,22 @@ def cost(network: nn.Module, sample: Tensor) -> Cost:
     return Cost(macs, sum(parameter.numel() for parameter in network.parameters()))
 
 
+def _macs(layer: nn.Module, output: Any) -> int:
+    """Of one run of a layer that gave `output`."""
+    if isinstance(layer, nn.LSTM):  # each step multiplies all matrices once
+        matrices = sum(w.numel() for w in layer.parameters() if w.ndim == 2)
+        states = output[0]
+        return int(states.shape[:-1].numel() * matrices)
+    assert isinstance(layer.weight, Tensor)
+    return int(output.numel() * layer.weight[0].numel())
+
+
 def widths(network: nn.Module) -> dict[str, int]:
-    """How many outputs each convolution and linear layer has."""
+    """How many outputs each convolution, linear layer and LSTM has."""
     return {
-        name: int(layer.weight.shape[0])
+        name: int(layer.hidden_size if isinstance(layer, nn.LSTM) else layer.weight.shape[0])
         for name, layer in network.named_modules()
-        if isinstance(layer, LAYERS)
+        if isinstance(layer, (*LAYERS, nn.LSTM))
     }
 
 
@@ -146,6 +160,15 @@ def accuracy(network: nn.Module, x: Tensor, y: Tensor, batch: int = 250) -> floa
     with torch.no_grad():
         parts = [network(x[i : i + batch]).argmax(1) for i in range(0, len(x), batch)]
     return round(float((torch.cat(parts) == y).double().mean()) * 100, 4)
+
+
+def _resize_lstm(layer: nn.LSTM, weights: Weights, prefix: str) -> None:
+    for key, own in list(layer.named_parameters()):
+        weight = weights.get(prefix + key)
+        if weight is not None and weight.shape != own.shape:
+            setattr(layer, key, nn.Parameter(torch.empty_like(weight)))
+    layer.input_size = int(layer.weight_ih_l0.shape[1])
+    layer.hidden_size = int(layer.weight_hh_l0.shape[1])
 
 
 def _resize(layer: nn.Module, weight: Tensor) -> None:

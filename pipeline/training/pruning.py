@@ -7,7 +7,7 @@ allocation's.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,12 +16,13 @@ from torch import Tensor, nn
 
 from tinsmith.pipeline.errors import ConfigError, ToolMissing
 from tinsmith.pipeline.training.criteria import Criterion, Evidence, Norms, is_output, loss_without
+from tinsmith.pipeline.training.cuts import Cut
 from tinsmith.pipeline.training.networks import Cost, cost
 
 
 @dataclass(frozen=True)
-class _Block:
-    """Channels of a group that could go next, those that matter least.
+class Block:
+    """Channels of a group, or units of an LSTM, that could go next: those that matter least.
 
     share: of the group's importance. mean: their importance where the group's mean is 1. saved:
     MACs, of `wanted` that have yet to be saved. left: the share of the group's channels that is
@@ -45,7 +46,7 @@ class _Block:
 
 
 # What [prune] allocation names -> the price of a block; the cheapest goes next.
-ALLOCATIONS: Mapping[str, Callable[[_Block], float]] = {
+ALLOCATIONS: Mapping[str, Callable[[Block], float]] = {
     # What is lost for each MAC saved of those that have yet to be saved.
     "budget": lambda block: block.lost / min(block.saved, block.wanted),
     "global": lambda block: block.mean,
@@ -62,7 +63,7 @@ def remove_channels(
     criterion: Criterion,
     allocation: str = "budget",
     evidence: Evidence | None = None,
-) -> None:
+) -> tuple[Cut, ...]:
     """Remove channels from `network`, in place, until it needs at most `macs` MACs on `sample`.
 
     Takes the cheapest block of channels again and again. What is left of a group is a multiple of
@@ -73,6 +74,8 @@ def remove_channels(
     price = ALLOCATIONS[allocation]
     first = {layer: _width(layer) for _, layer in _producers(network)}
     sensitivities: dict[nn.Module, float] = {}
+    names = {layer: name for name, layer in network.named_modules()}
+    cuts: list[Cut] = []
     while (current := cost(network, sample)).total_macs > macs:
         graph = tp.DependencyGraph().build_dependency(network, example_inputs=sample)
         groups = list(_groups(graph, network, sample, multiple_of))
@@ -96,7 +99,18 @@ def remove_channels(
         best = min(blocks, key=price)
         group = graph.get_pruning_group(best.root, _pruner(tp, best.root), idxs=best.channels)
         criterion.removed(group)
+        cuts.append(Cut(names[best.root], tuple(best.channels)))
         group.prune()
+    return tuple(cuts)
+
+
+def drop_channels(network: nn.Module, sample: Tensor, cuts: Sequence[Cut]) -> None:
+    """Take channels out, in place, with all that goes with them."""
+    tp = _torch_pruning()
+    for cut in cuts:
+        graph = tp.DependencyGraph().build_dependency(network, example_inputs=sample)
+        root = network.get_submodule(cut.layer)
+        graph.get_pruning_group(root, _pruner(tp, root), idxs=list(cut.places)).prune()
 
 
 def remove_least_channels(
@@ -140,7 +154,7 @@ def _block(
     first: Mapping[nn.Module, int],
     sensitivities: Mapping[nn.Module, float],
     macs: int,
-) -> _Block | None:
+) -> Block | None:
     """The channels that a group can spare best, None where they cost nothing."""
     root = group[0].dep.target.module
     names = {layer: name for name, layer in network.named_modules()}
@@ -158,7 +172,7 @@ def _block(
         return None
     total = float(scores.sum())
     taken = float(scores[channels].sum())
-    return _Block(
+    return Block(
         root,
         channels,
         taken / total if total else 0.0,

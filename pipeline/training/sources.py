@@ -19,6 +19,7 @@ TRAINING_SOURCES = (
             "losses",
             "networks",
             "regularizers",
+            "removed",
             "results",
             "series",
             "user_losses",
@@ -28,7 +29,7 @@ TRAINING_SOURCES = (
 )
 DISTILLATION_SOURCES = tuple(
     f"tinsmith.pipeline.training.{part}"
-    for part in ("criteria", "cutting", "distillation", "pruning")
+    for part in ("criteria", "cuts", "cutting", "distillation", "pruning")
 )
 TRAINING_TOOLS = ("torch", "onnxscript", "numpy")
 
