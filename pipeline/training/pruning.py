@@ -104,6 +104,22 @@ def remove_channels(
     return tuple(cuts)
 
 
+def channel_cuts(
+    network: nn.Module, sample: Tensor, share: float, criterion: Criterion
+) -> tuple[Cut, ...]:
+    """Of each group of layers that can lose channels, by itself, that share which matters least."""
+    graph = _torch_pruning().DependencyGraph().build_dependency(network, example_inputs=sample)
+    names = {layer: name for name, layer in network.named_modules()}
+    cuts = []
+    for group in _groups(graph, network, sample, 1):
+        root = group[0].dep.target.module
+        width = _width(root)
+        count = min(max(1, round(width * share)), width - 1)
+        least = criterion.scores(group, width).argsort(stable=True)[:count]
+        cuts.append(Cut(names[root], tuple(sorted(least.tolist()))))
+    return tuple(cuts)
+
+
 def drop_channels(network: nn.Module, sample: Tensor, cuts: Sequence[Cut]) -> None:
     """Take channels out, in place, with all that goes with them."""
     tp = _torch_pruning()
