@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinsmith.codegen.emit import environment
-from tinsmith.codegen.literals import rows
+from tinsmith.codegen.literals import golden_rows, rows
 from tinsmith.pipeline.audio import tables as fixed
+from tinsmith.pipeline.audio.log_mel import log_mel
 from tinsmith.pipeline.audio.parameters import LogMel
 from tinsmith.pipeline.audio.tables import Tables, tables
 
@@ -46,6 +47,28 @@ def frontend_files(name: str, p: LogMel, isa: Sequence[str]) -> Mapping[str, str
         )
         for suffix in ("h", "c")
     }
+
+
+def sound_facts(p: LogMel) -> dict[str, Any]:
+    """What README and self-test say of a front end; golden: the frames of the test's sound."""
+    frames = log_mel(p, _test_sound(p)[None])[0, :_TEST_HOPS].astype(np.int16) - 128
+    golden = [golden_rows(frame.astype(np.int8)) for frame in frames]
+    return {"p": p, "ram_bytes": ram_bytes(p), "golden": golden}
+
+
+# The self-test pushes so many hops of noise, each half as loud as the one before.
+_TEST_HOPS = 4
+
+
+def _test_sound(p: LogMel) -> NDArray[np.int16]:
+    """A clip that begins with the sound of the self-test."""
+    state, samples = 0, np.zeros(p.clip, np.int16)
+    for i in range(min(_TEST_HOPS, p.frames) * p.hop):
+        state = (state * 1664525 + 1013904223) % (1 << 32)
+        value = (state >> 16) - 32768
+        # C's division rounds towards zero.
+        samples[i] = abs(value) // (1 << (i // p.hop)) * (1 if value >= 0 else -1)
+    return samples
 
 
 def ram_bytes(p: LogMel) -> int:

@@ -9,10 +9,12 @@ from typing import Any
 
 from tinsmith.codegen.arenas import arena_facts
 from tinsmith.codegen.emit import Sources, environment, port_facts
+from tinsmith.codegen.frontend import frontend_files, sound_facts
 from tinsmith.codegen.kernels.packing import c_comment, shape_text
 from tinsmith.codegen.literals import golden_rows
 from tinsmith.codegen.program import Program
 from tinsmith.codegen.summaries import streaming_summary
+from tinsmith.pipeline.audio.parameters import LogMel
 from tinsmith.pipeline.graph import Array
 
 
@@ -41,9 +43,16 @@ class Golden:
 
 
 def project_files(
-    program: Program, sources: Sources, golden: Golden, facts: ProjectFacts
+    program: Program,
+    sources: Sources,
+    golden: Golden,
+    facts: ProjectFacts,
+    front_end: LogMel | None = None,
 ) -> Mapping[str, str]:
-    """{path: text} of the whole folder; the model's own files as they are in `sources`."""
+    """{path: text} of the whole folder; the model's own files as they are in `sources`.
+
+    front_end: what makes the model's input from sound; its C lies beside the model's.
+    """
     env = environment()
     name = program.name
     count = len(golden.outputs[0])
@@ -60,6 +69,7 @@ def project_files(
         "golden_inputs": [[golden_rows(a[i]) for i in range(count)] for a in golden.inputs],
         "golden_outputs": [[golden_rows(a[i]) for i in range(count)] for a in golden.outputs],
         **arena_facts(program),
+        "sound": None if front_end is None else sound_facts(front_end),
         "use": _use(program),
         "stateful": bool(program.state),
         "streaming": streaming_summary(program),
@@ -75,6 +85,8 @@ def project_files(
         ],
     }
     files = dict(sources.model)
+    if front_end is not None:
+        files |= frontend_files(name, front_end, program.isa)
     for path, template in (
         ("CMakeLists.txt", "projects/CMakeLists.txt.j2"),
         ("README.md", "projects/README.md.j2"),

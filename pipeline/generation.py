@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from tinsmith.codegen.emit import model_name
 from tinsmith.codegen.program import Program
 from tinsmith.codegen.project import Golden, ProjectFacts, project_files
+from tinsmith.pipeline.audio.parameters import LogMel
 from tinsmith.pipeline.code_options import CodeOptions
 from tinsmith.pipeline.deployment import make_program, temporary_build
 from tinsmith.pipeline.errors import GateFailed
@@ -49,12 +50,14 @@ def generate(
     tune: bool = False,
     progress: Progress = no_progress,
     model_sha256: str = "",
+    front_end: LogMel | None = None,
 ) -> Generated:
     """The files for a target. They are compiled and run once: the README has measured sizes.
 
     samples: for the golden vectors, [N, *input shape] by input name; random by default. tune: the
     kernels are chosen by measurement on the first of them; progress tells how far that is.
-    model_sha256: of the file that the graph was read from.
+    model_sha256: of the file that the graph was read from. front_end: what makes the model's input
+    from sound: its C is written beside the model's.
     Raises UnsupportedModel, DoesNotFit, ToolMissing; GateFailed where the C and the interpreter
     disagree on the golden vectors, which is a bug.
     """
@@ -97,5 +100,5 @@ def generate(
         instructions,
     )
     golden = Golden([given[n] for n in graph.inputs], expected)
-    files = project_files(program, sources, golden, facts)
+    files = project_files(program, sources, golden, facts, front_end)
     return Generated(program, files, tuple(sizes), instructions, tuning)

@@ -27,6 +27,11 @@ def front_end(config: Config) -> LogMel | None:
     Raises ConfigError for parameters that give none, and for [audio] beside other data.
     """
     if config.data.source == "wav":
+        if config.quantize.activations != 8:
+            raise ConfigError(
+                f"[quantize] activations = {config.quantize.activations}: the front end of sound "
+                "writes int8; allowed with it: 8"
+            )
         return front_end_of(config.audio)
     if config.audio.model_fields_set:
         raise ConfigError(

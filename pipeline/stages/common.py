@@ -20,13 +20,15 @@ IMAGE_AXES = (0, 2, 3, 1)
 
 @dataclass(frozen=True, eq=False)
 class LabelledSamples:
-    """x: float32 [N, ...] in the layout of a graph's input. y: int64 [N]."""
+    """x: float32 [N, ...] in the layout of a graph's input. y: int64 [N]. pixels: x is 0 to 1, the
+    255ths of an image's bytes."""
 
     x_train: NDArray[np.float32]
     y_train: NDArray[np.int64]
     x_test: NDArray[np.float32]
     y_test: NDArray[np.int64]
     classes: int
+    pixels: bool
 
 
 def read_labelled(load: Artifact, axes: Sequence[int] = IMAGE_AXES) -> LabelledSamples:
@@ -38,6 +40,7 @@ def read_labelled(load: Artifact, axes: Sequence[int] = IMAGE_AXES) -> LabelledS
             np.ascontiguousarray(file["x_test"].transpose(axes)),
             file["y_test"],
             int(file["classes"]),
+            bool(file["pixels"]),
         )
 
 

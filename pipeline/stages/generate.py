@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Self
 
+from tinsmith.pipeline.audio.dataset import front_end as sound_front_end
+from tinsmith.pipeline.audio.parameters import LogMel
 from tinsmith.pipeline.code_options import CodeOptions
 from tinsmith.pipeline.config import Config, c_name
 from tinsmith.pipeline.errors import ConfigError
@@ -18,6 +20,7 @@ CODE_SOURCES = (
     *GRAPH_SOURCES,
     "tinsmith.codegen",
     "tinsmith.targets",
+    "tinsmith.pipeline.audio",
     "tinsmith.pipeline.code_options",
     "tinsmith.pipeline.deployment",
     "tinsmith.pipeline.fit",
@@ -74,6 +77,7 @@ class GenerateCode(Stage):
     code: CodeOptions
     tune: bool
     c_name: str
+    front_end: LogMel | None
 
     @classmethod
     def from_config(cls, config: Config) -> Self:
@@ -82,7 +86,7 @@ class GenerateCode(Stage):
         asked, code = config.generate, code_options(config)
         for target in asked.targets if asked.tune else ():
             check_tunable(target_named(target), "[generate] tune")
-        return cls(tuple(asked.targets), code, asked.tune, c_name(config))
+        return cls(tuple(asked.targets), code, asked.tune, c_name(config), sound_front_end(config))
 
     def run(self, inputs: Mapping[str, Artifact], out_dir: Path, progress: Progress) -> None:
         from tinsmith.pipeline.generation import GOLDEN_SAMPLES, generate
@@ -112,6 +116,7 @@ class GenerateCode(Stage):
                 tune=self.tune,
                 progress=tell,
                 model_sha256=model.sha256,
+                front_end=self.front_end,
             )
             write_folder(out_dir / target, made.files)
             if made.tuning is not None:

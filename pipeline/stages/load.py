@@ -18,7 +18,8 @@ from tinsmith.pipeline.flow import Artifact, Progress, Stage
 class Load(Stage):
     """Writes data.npz: `x_train`, `x_test` float32 [N, ...] as networks take them, which is
     [N, C, H, W] = pixel / 255 of images; `y_train`, `y_test` int64 [N]; `classes`, how many there
-    are; `x_unlabelled` where there are such samples. Raises DataError for data that can't be used.
+    are; `pixels`, whether they are images; `x_unlabelled` where there are such samples. Raises
+    DataError for data that can't be used.
     """
 
     name: ClassVar[str] = "load"
@@ -64,6 +65,7 @@ class Load(Stage):
             x_test=to_float(test.x),
             y_test=test.y,
             classes=np.int64(dataset.classes),
+            pixels=np.bool_(train.x.dtype == np.uint8),
             **more,
         )
         progress(

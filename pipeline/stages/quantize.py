@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -47,10 +47,13 @@ _CHECKPOINT = "checkpoint.pt"
 class QuantizeStudent(Stage):
     """Writes model.tflite (int8, or int16 activations) and metrics.json: accuracy in percent of all
     test samples, by the interpreter; test_samples; input_axes, the order in which the model has the
-    axes of the network's input; epochs of training in integers, where there are.
+    axes of the network's input; epochs of training in integers, where there are; where a budget of
+    weight bytes is given, weight_bytes as they are, the grid of each layer, and the errors that it
+    was chosen by.
 
-    Raises DataError where the calibration samples don't fit the network, UnsupportedModel where it
-    shall be trained in integers and can't be.
+    Raises DataError where the calibration samples don't fit the network, ConfigError where the
+    weights can't be made as small as is asked, UnsupportedModel where it shall be trained in
+    integers and can't be.
     """
 
     name: ClassVar[str] = "quantize"
@@ -59,7 +62,9 @@ class QuantizeStudent(Stage):
         *GRAPH_SOURCES,
         *TRAINING_SOURCES,
         "tinsmith.pipeline.stages.common",
+        "tinsmith.pipeline.training.adaround",
         "tinsmith.pipeline.training.distillation",
+        "tinsmith.pipeline.training.graph_ops",
         "tinsmith.pipeline.training.integer_network",
     )
     tools: ClassVar[tuple[str, ...]] = ("numpy", "onnx", "torch")
@@ -86,7 +91,6 @@ class QuantizeStudent(Stage):
         from tinsmith.pipeline.frontends.onnx import input_axes
         from tinsmith.pipeline.interpreter import run_samples
         from tinsmith.pipeline.model_files import read_model, to_input
-        from tinsmith.pipeline.quantization import QuantizeOptions, quantize
 
         onnx = inputs["prune"].file("model.onnx")
         graph = read_model(onnx).graph
@@ -96,22 +100,16 @@ class QuantizeStudent(Stage):
         chosen = np.random.default_rng(self.seed).permutation(len(labelled.x_train))
         calibration = labelled.x_train[np.sort(chosen[: self.options.calibration])]
         progress(f"calibrating on {len(calibration)} samples", 0.1)
-        wanted = self.options
-        options = QuantizeOptions(
-            activations=wanted.activations,
-            observer=wanted.observer,
-            per_channel=wanted.per_channel,
-            equalize=wanted.equalize,
-            correct_biases=wanted.correct_biases,
-        )
         samples = {name: calibration}
-        more = {}
-        if wanted.epochs:
+        # Whatever the brightest pixel is: the input is pixel - 128.
+        ranges = {name: (0.0, 1.0)} if labelled.pixels else {}
+        options, more = self._planned(graph, samples, ranges, progress)
+        if self.options.epochs:
             quantized, more["epochs"] = self._train(
                 graph, samples, axes, options, inputs, out_dir, progress
             )
         else:
-            quantized = quantize(graph, samples, options)
+            quantized = self._calibrated(graph, samples, options, progress)
         (out_dir / "model.tflite").write_bytes(to_tflite(quantized))
         # What is measured is what was written: the file, read again.
         written = read_model(out_dir / "model.tflite").graph
@@ -129,6 +127,54 @@ class QuantizeStudent(Stage):
             },
         )
         (out_dir / _CHECKPOINT).unlink(missing_ok=True)
+
+    def _planned(
+        self,
+        graph: Graph,
+        samples: Mapping[str, Array],
+        ranges: Mapping[str, tuple[float, float]],
+        progress: Progress,
+    ) -> tuple[QuantizeOptions, dict[str, Any]]:
+        """How to quantize, with a grid for each layer where there is a budget; what to record."""
+        from tinsmith.pipeline.quantization import QuantizeOptions, plan_precision
+
+        wanted = self.options
+        options = QuantizeOptions(
+            activations=wanted.activations,
+            weights=wanted.weights,
+            int8_ends=wanted.int8_ends,
+            power_of_two=wanted.power_of_two,
+            rounding=wanted.rounding,
+            seed=self.seed,
+            observer=wanted.observer,
+            per_channel=wanted.per_channel,
+            equalize=wanted.equalize,
+            correct_biases=wanted.correct_biases,
+            ranges=ranges,
+        )
+        if wanted.weight_bytes is None:
+            return options, {}
+        plan = plan_precision(graph, samples, options, wanted.weight_bytes, progress)
+        record = {"weight_bytes": plan.weight_bytes, "layers": plan.layers, "errors": plan.errors}
+        return replace(options, layers=plan.layers), record
+
+    def _calibrated(
+        self,
+        graph: Graph,
+        samples: Mapping[str, Array],
+        options: QuantizeOptions,
+        progress: Progress,
+    ) -> Graph:
+        """The graph after training's end, with rounding that may still be learned."""
+        from tinsmith.pipeline.quantization import quantize
+
+        if options.rounding == "nearest":
+            return quantize(graph, samples, options)
+        need_torch(self.name)
+        from tinsmith.pipeline.training.loop import repeatable
+
+        with repeatable(self.seed, self.threads):
+            return quantize(graph, samples, options, progress)
 
     def _train(
         self,

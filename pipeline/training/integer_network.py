@@ -74,6 +74,7 @@ class IntegerNetwork(nn.Module):
         self.roots = {name: groups.root(name) for name in tensors_without_range(self.graph)}
         checked = check_samples(self.graph, samples)
         seen = calibrate(self.graph, checked, options.observer, options.percentile)
+        seen |= options.ranges
         ends = {
             root: [f(seen[n][i] for n in self.roots if self.roots[n] == root) for i, f in _ENDS]
             for root in dict.fromkeys(self.roots.values())
