@@ -41,7 +41,10 @@ def labelled_files(path: Path, suffixes: Sequence[str], what: str) -> dict[str, 
             f"'{path / 'test'}': no {what} to train on of {', '.join(unknown[:10])}; classes are "
             f"the folders of train: {', '.join(classes)}"
         )
-    return {split: _files(path / split, classes, suffixes, what) for split in SPLITS}
+    return {
+        split: _files(path / split, classes, suffixes, what, each=split == "train")
+        for split in SPLITS
+    }
 
 
 def files_in(folder: Path, suffixes: Sequence[str]) -> list[Path]:
@@ -55,12 +58,13 @@ def _folders(folder: Path) -> list[str]:
 
 
 def _files(
-    folder: Path, classes: Sequence[str], suffixes: Sequence[str], what: str
+    folder: Path, classes: Sequence[str], suffixes: Sequence[str], what: str, each: bool
 ) -> LabelledFiles:
+    """The files of one split. each: whether each class has to have some."""
     found: list[tuple[Path, int]] = []
     for label, name in enumerate(classes):
         files = files_in(folder / name, suffixes)
-        if not files and folder.name == "train":
+        if not files and each:
             raise DataError(f"'{folder / name}' has no {what}; files end in {', '.join(suffixes)}")
         found += [(file, label) for file in files]
     if not found:

@@ -40,9 +40,20 @@ def _paths(files: LabelledFiles) -> list[Path]:
     return [path for path, _ in files]
 
 
+# How Pillow calls pixels of more than 8 bits, or of floats; it would clip them at 255.
+_DEEP = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
+
+
 def _is_grey(path: Path) -> bool:
-    image = _opened(path)
-    return bool(image.mode in ("1", "L", "LA"))
+    """Whether an image is grey. Raises DataError where its pixels have more than 8 bits."""
+    mode = _opened(path).mode
+    if mode in _DEEP:
+        raise DataError(
+            f"'{path}': its pixels have more than 8 bits (Pillow's mode {mode}); allowed: 8 bits, "
+            "grey or in colour; convert it, or read it by a function of your own "
+            '([data] source = "python")'
+        )
+    return mode in ("1", "L", "LA")
 
 
 def _read(files: LabelledFiles, channels: int) -> Labelled:

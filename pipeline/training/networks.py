@@ -165,10 +165,13 @@ def accuracy(network: nn.Module, x: Tensor, y: Tensor, batch: int = 250) -> floa
 def _resize_lstm(layer: nn.LSTM, weights: Weights, prefix: str) -> None:
     for key, own in list(layer.named_parameters()):
         weight = weights.get(prefix + key)
-        if weight is not None and weight.shape != own.shape:
-            setattr(layer, key, nn.Parameter(torch.empty_like(weight)))
-    layer.input_size = int(layer.weight_ih_l0.shape[1])
-    layer.hidden_size = int(layer.weight_hh_l0.shape[1])
+        if weight is None or weight.shape == own.shape:
+            continue
+        setattr(layer, key, nn.Parameter(torch.empty_like(weight)))
+        if key == "weight_ih_l0":
+            layer.input_size = weight.shape[1]
+        elif key == "weight_hh_l0":
+            layer.hidden_size = weight.shape[1]
 
 
 def _resize(layer: nn.Module, weight: Tensor) -> None:
