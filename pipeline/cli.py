@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
+from tinsmith.pipeline.cli_insight import sensitivity
 from tinsmith.pipeline.errors import (
     ConfigError,
     GateFailed,
@@ -115,6 +116,58 @@ def run(
     from tinsmith.pipeline.report.run_view import run_with_view
 
     run_with_view(config, from_=from_, to=to, force=force, console=console)
+
+
+@app.command()
+def compress(
+    config: Annotated[Path, typer.Argument(help="tinsmith.toml, or the folder that holds it.")],
+    target: TargetOption,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            help="The most that the firmware may cost: flash=64KiB,ram=32KiB,instructions=5M.",
+            show_default=False,
+        ),
+    ] = None,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(
+            help="The most points of accuracy to lose to the teacher.", show_default=False
+        ),
+    ] = None,
+    trials: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many networks, earlier ones counted.", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--out",
+            help="The folder to write; '-compress' to [run] out by default.",
+            show_default=False,
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, max=2**31 - 1, help="In place of [run] seed.", show_default=False),
+    ] = None,
+    json_file: JsonOption = None,
+) -> None:
+    """Search the most accurate network whose firmware keeps a budget; goes on after a stop."""
+    from tinsmith.pipeline.report.search_view import compress_with_view
+    from tinsmith.pipeline.search.budget import parse_budget
+
+    compress_with_view(
+        config,
+        target,
+        parse_budget(budget, max_drop),
+        out=out,
+        trials=trials,
+        seed=seed,
+        json_file=json_file,
+        console=console,
+    )
 
 
 @app.command()
@@ -341,6 +394,9 @@ def diff(
         raise GateFailed(f"--exact: the first layer that differs is '{report.first_difference}'")
 
 
+app.command()(sensitivity)
+
+
 @app.command()
 def targets() -> None:
     """List the targets: cores and boards."""
@@ -421,5 +477,5 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def _say_interrupted() -> None:
     errors.print(
         "tinsmith: interrupted; no file is half-written. `run` keeps the stages that were "
-        "finished, `--tune` what it measured"
+        "finished, `compress` its trials, `--tune` what it measured"
     )

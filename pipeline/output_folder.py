@@ -15,7 +15,7 @@ from tinsmith.pipeline.errors import ConfigError, ToolFailed
 MANIFEST = ".tinsmith.json"
 
 
-def write_folder(folder: Path, files: Mapping[str, str]) -> None:
+def write_folder(folder: Path, files: Mapping[str, str | bytes]) -> None:
     """Puts the files into `folder`, replacing an earlier output of tinsmith as a whole.
 
     Raises ConfigError where the folder holds something else, ToolFailed where it can't be written
@@ -28,10 +28,10 @@ def write_folder(folder: Path, files: Mapping[str, str]) -> None:
     except OSError as e:
         raise ToolFailed(f"can't write beside '{folder}': {e.strerror}") from e
     try:
-        for name, text in files.items():
+        for name, content in files.items():
             path = staged / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
+            path.write_bytes(content.encode() if isinstance(content, str) else content)
         (staged / MANIFEST).write_text(json.dumps({"files": sorted(files)}, indent=1) + "\n")
         staged.chmod(0o755)
         _swap(staged, folder)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from tinsmith.pipeline.flow import Progress
-from tinsmith.pipeline.training.loop import Epoch, Recipe, Samples, fit, seed_of
+from tinsmith.pipeline.training.loop import AfterStep, Epoch, Recipe, Samples, fit, seed_of
 from tinsmith.pipeline.training.losses import Loss
 from tinsmith.pipeline.training.networks import load_weights
 
@@ -17,10 +17,12 @@ from tinsmith.pipeline.training.networks import load_weights
 class Member:
     """A network to train. make: from the trained network before it (None for the first), the
     untrained network and its loss. label: what progress calls it, empty where it is alone.
+    watch: from the network, what `fit` calls after each step.
     """
 
     label: str
     make: Callable[[nn.Module | None], tuple[nn.Module, Loss]]
+    watch: Callable[[nn.Module], AfterStep] | None = None
 
 
 def fit_series(
@@ -46,9 +48,11 @@ def fit_series(
         epochs = read_finished(network, finished)
         if epochs is None:
             checkpoint = folder / f"member{place}-checkpoint.pt"
-            epochs = fit(network, samples, replace(recipe, seed=seed), loss, checkpoint, tell)
+            own = replace(recipe, seed=seed)
+            watch = None if member.watch is None else member.watch(network)
+            epochs = fit(network, samples, own, loss, checkpoint, tell, watch)
             write_finished(network, epochs, finished)
-            checkpoint.unlink()
+            checkpoint.unlink(missing_ok=True)  # there is none after no epochs
         # One that was read lies in memory as one that was trained: sums depend on it.
         networks.append(network.eval().to(memory_format=torch.channels_last))  # type: ignore[call-overload]
         history += epochs
@@ -59,6 +63,18 @@ def forget_series(folder: Path) -> None:
     """Delete what `fit_series` kept."""
     for path in folder.glob("member*.pt"):
         path.unlink()
+
+
+def history_so_far(folder: Path) -> tuple[Epoch, ...]:
+    """The record of the epochs that `fit_series`, which may be at work there, has finished."""
+    history: list[Epoch] = []
+    for place in range(len(list(folder.glob("member*.pt")))):
+        finished, checkpoint = (folder / f"member{place}{end}.pt" for end in ("", "-checkpoint"))
+        path = finished if finished.exists() else checkpoint
+        if path.exists():
+            state = torch.load(path, weights_only=True)
+            history += [Epoch(**epoch) for epoch in state["history"]]
+    return tuple(history)
 
 
 def write_finished(network: nn.Module, history: Sequence[Epoch], path: Path) -> None:
