@@ -49,9 +49,29 @@ def frontend_files(name: str, p: LogMel, isa: Sequence[str]) -> Mapping[str, str
     }
 
 
+def probe_files(
+    name: str, p: LogMel, isa: Sequence[str], *, whole: bool = False
+) -> Mapping[str, str]:
+    """The front end with a wrapper that makes a model of it, to be run as models are: its runs take
+    the next hop of samples, or a `whole` clip."""
+    context = {
+        "name": name,
+        "upper": name.upper(),
+        "call": "clip" if whole else "push",
+        "samples": p.clip if whole else p.hop,
+        "values": p.frames * p.mels if whole else p.mels,
+    }
+    env = environment()
+    probe = {
+        f"{name}.{suffix}": env.get_template(f"frontend/probe.{suffix}.j2").render(context)
+        for suffix in ("h", "c")
+    }
+    return {**frontend_files(name, p, isa), **probe}
+
+
 def sound_facts(p: LogMel) -> dict[str, Any]:
     """What README and self-test say of a front end; golden: the frames of the test's sound."""
-    frames = log_mel(p, _test_sound(p)[None])[0, :_TEST_HOPS].astype(np.int16) - 128
+    frames = log_mel(p, selftest_sound(p)[None])[0, :_TEST_HOPS].astype(np.int16) - 128
     golden = [golden_rows(frame.astype(np.int8)) for frame in frames]
     return {"p": p, "ram_bytes": ram_bytes(p), "golden": golden}
 
@@ -60,7 +80,7 @@ def sound_facts(p: LogMel) -> dict[str, Any]:
 _TEST_HOPS = 4
 
 
-def _test_sound(p: LogMel) -> NDArray[np.int16]:
+def selftest_sound(p: LogMel) -> NDArray[np.int16]:
     """A clip that begins with the sound of the self-test."""
     state, samples = 0, np.zeros(p.clip, np.int16)
     for i in range(min(_TEST_HOPS, p.frames) * p.hop):

@@ -23,6 +23,7 @@ class ProjectFacts:
     """What the README and the build file say beyond the program.
 
     flags: compiler flags that select the core. sizes: (label, bytes) pairs as measured.
+    frame_instructions: of a frame of the front end.
     """
 
     target: str
@@ -32,6 +33,7 @@ class ProjectFacts:
     sizes: Sequence[tuple[str, int]]
     toolchain: str
     instructions: int | None
+    frame_instructions: int | None = None
 
 
 @dataclass(frozen=True, eq=False)

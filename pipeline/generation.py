@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from tinsmith.codegen.emit import model_name
 from tinsmith.codegen.program import Program
 from tinsmith.codegen.project import Golden, ProjectFacts, project_files
+from tinsmith.pipeline.audio.device import measure_front_end
 from tinsmith.pipeline.audio.parameters import LogMel
 from tinsmith.pipeline.code_options import CodeOptions
 from tinsmith.pipeline.deployment import make_program, temporary_build
@@ -90,6 +91,11 @@ def generate(
         sizes.append(("context: where the arenas are (RAM)", measured.context_bytes))
     if stack is not None:
         sizes.append(("stack below the call of run (RAM)", stack))
+    sound = None if front_end is None else measure_front_end(front_end, target, toolchain)
+    if sound is not None:
+        if sound.flash_bytes is not None:
+            sizes.append(("front end: code and tables (flash, not in the sums)", sound.flash_bytes))
+        sizes.append(("front end: context (RAM, not in the sums)", sound.ram_bytes))
     facts = ProjectFacts(
         target.name,
         target.title,
@@ -98,6 +104,7 @@ def generate(
         sizes,
         used,
         instructions,
+        None if sound is None else sound.instructions,
     )
     golden = Golden([given[n] for n in graph.inputs], expected)
     files = project_files(program, sources, golden, facts, front_end)
