@@ -36,7 +36,8 @@ def _quantized(config: Config) -> str:
 
 
 def collect(config: Config, folders: Mapping[str, Path]) -> dict[str, Any]:
-    """report.json: accuracy (percent of all test images), parameters, MACs, validation by target.
+    """report.json: accuracy (percent of all test images), parameters, MACs, validation by target,
+    weights (bytes when packed, and the grid of each layer) where there is a budget of them.
 
     Only what the stages in `folders` have measured is there.
     """
@@ -51,6 +52,8 @@ def collect(config: Config, folders: Mapping[str, Path]) -> dict[str, Any]:
     if "quantize" in folders:
         metrics = json.loads((folders["quantize"] / "metrics.json").read_text())
         report["accuracy"][_quantized(config)] = metrics["accuracy"]
+        if "layers" in metrics:  # a budget of weight bytes
+            report["weights"] = {key: metrics[key] for key in ("weight_bytes", "layers")}
     if "validate" in folders:
         validation = json.loads((folders["validate"] / "validation.json").read_text())
         report["validation"] = validation
