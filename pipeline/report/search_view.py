@@ -231,7 +231,8 @@ def front_markdown(found: Found, budget: Budget) -> str:
         f"# {found.bench.config.run.name} on {found.bench.target.name}",
         "",
         f"Budget: {budget.text()}. Accuracy on {found.validation_samples:,} validation images, "
-        f"where the teacher has {found.teacher:.2f} %; test: on {found.test_samples:,} test images.",
+        f"where the teacher has {found.teacher:.2f} %; test: on {found.test_samples:,} test "
+        "images.",
         "",
         *markdown_table(head, rows(found, budget)),
         "",

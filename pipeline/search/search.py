@@ -37,7 +37,9 @@ from tinsmith.pipeline.search.study import (
     tell,
 )
 from tinsmith.pipeline.search.trial import Bench, FewImages, Tell, results_of, run_trial
-from tinsmith.pipeline.stages import Load, TrainTeacher, stages_of
+from tinsmith.pipeline.stages import stages_of
+from tinsmith.pipeline.stages.load import Load
+from tinsmith.pipeline.stages.teacher import TrainTeacher
 from tinsmith.pipeline.training.sources import need_torch
 from tinsmith.targets.target import Target
 

@@ -151,7 +151,8 @@ def _changed(config: Config, table: str, values: Mapping[str, Value]) -> BaseMod
 
 def _checked(table: str, key: str, field: FieldInfo, value: Value) -> Value:
     """The value of a key, checked as the file is."""
-    adapter: TypeAdapter[Value] = TypeAdapter(Annotated[field.annotation, field])
+    form: Any = Annotated[field.annotation, field]
+    adapter: TypeAdapter[Value] = TypeAdapter(form)
     try:
         return adapter.validate_python(value, strict=True)
     except ValidationError as e:

@@ -77,6 +77,7 @@ def open_study(
     """
     import optuna
 
+    up, down = optuna.study.StudyDirection.MAXIMIZE, optuna.study.StudyDirection.MINIMIZE
     digests = {name: _digest(fact) for name, fact in facts.items()}
     with _quiet():
         try:
@@ -85,7 +86,7 @@ def open_study(
             study = optuna.create_study(
                 storage=storage,
                 study_name=_digest(digests)[:16],
-                directions=["maximize", *["minimize" for _ in MEASURES]],
+                directions=[up, *[down for _ in MEASURES]],
                 load_if_exists=True,
             )
         except Exception as e:  # whatever SQLAlchemy says of a file that isn't ours

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -92,7 +92,7 @@ def run_trial(bench: Bench, place: Place, others: Sequence[Trial], tell: Tell) -
     from tinsmith.pipeline.training.loop import TrainingDiverged
 
     started = time.monotonic()
-    known: dict[str, object] = {}
+    known: dict[str, Any] = {}
     try:
         config = at_place(bench.config, place)
         known["kept"] = share_kept(config)
