@@ -27,7 +27,7 @@ def run_with_view(
     gate did not hold."""
     config = load_config(path)
     check_targets(config)
-    view = _View(console)
+    view = FlowView(console)
     folders = run_flow(
         stages_of(config), config.run.out, from_=from_, to=to, force=force, progress=view.event
     )
@@ -52,7 +52,7 @@ def _figure(value: float) -> str:
     return f"{value:,.4g}" if isinstance(value, float) else f"{value:,}"
 
 
-class _View:
+class FlowView:
     """Prints the flow's events: where a stage starts, its own lines, where it ends."""
 
     def __init__(self, console: Console) -> None:

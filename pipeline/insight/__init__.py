@@ -1,0 +1,1 @@
+"""What compression costs: which layers mind it, and what it did beyond the mean."""
