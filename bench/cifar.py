@@ -6,7 +6,7 @@ FOLDER holds `train/<class>/` and `test/<class>/` as examples/cifar10/README.md 
 and how it is trained and pruned, are that example's. First comes the example's own pruning, then
 each criterion and each schedule with a short training of one length. Networks are compared on all
 test images, paired; int8 by the interpreter, whose bytes the emulated core has to give on the
-first of them. With 15,000 images all takes about half an hour of one processor. What is finished
+first of them. With 15,000 images all takes about 25 minutes of one processor. What is finished
 is kept in build/cifar and not done again; a run over everything writes its section of
 docs/benchmarks.md.
 """
@@ -253,7 +253,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--images", type=Path, help="folder of images (examples/cifar10/images)")
     parser.add_argument("--epochs", type=int, help="of the training, and of the full pruning")
-    parser.add_argument("--short", type=int, default=3, help="epochs of the short prunings")
+    parser.add_argument("--short", type=int, default=2, help="epochs of the short prunings")
     parser.add_argument("--only", nargs="*", choices=[*SHORT], help="these short prunings")
     args = parser.parse_args()
     config = load_config(EXAMPLE)

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from tinsmith.pipeline.config.explain import explained
+from tinsmith.pipeline.config.prune_rules import check_prune
 from tinsmith.pipeline.config.sparsity_tables import Constraint
 from tinsmith.pipeline.config.tables import Config
 from tinsmith.pipeline.config.training_tables import Augment, Data, DistilTerm, Quantize
@@ -65,6 +66,12 @@ def _check_together(config: Config, path: Path) -> None:
         _check_term(term, f"'{path}':\n  [[distil.terms]] {place}")
     for place, constraint in enumerate(config.distil.constraints, 1):
         _check_constraint(constraint, f"'{path}':\n  [[distil.constraints]] {place}")
+    check_prune(config.prune, f"'{path}':\n  [prune]")
+    if config.prune.schedule == "rewind" and config.prune.rewind_epoch > config.distil.epochs:
+        raise ConfigError(
+            f"'{path}':\n  [prune] rewind_epoch: {config.prune.rewind_epoch} is after the end of "
+            f"[distil], which has {config.distil.epochs} epochs"
+        )
     if config.distil.epochs == 0 and config.distil.start == "random":
         raise ConfigError(
             f"'{path}':\n  [distil] epochs: 0 leaves random weights as they are; give a number of "

@@ -252,8 +252,30 @@ class Distil(Table):
 
 
 class Prune(Table):
-    """Removal of whole channels, in steps, with training between them."""
+    """Removal of channels, hidden units, layers or weights, in steps, with training between them.
 
+    What a scope can't take is refused, with what it can.
+    """
+
+    scope: Literal["channels", "hidden", "layers", "weights", "blocks"] = Field(
+        default="channels",
+        description=(
+            "What goes. `channels`: of convolutions and linear layers; `hidden`: units of LSTMs; "
+            "`layers`: residual blocks whose shortcut is the identity. These go physically, until "
+            "`macs` is reached. `weights`, `blocks`: single ones become 0 until `density` is "
+            "reached; firmware is as large and as fast as before, what shrinks is the coded file."
+        ),
+    )
+    schedule: Literal["steps", "gradual", "rewind", "movement"] = Field(
+        default="steps",
+        description=(
+            "How it goes. `steps`: the same amount in each step (with `steps = 1` all at once). "
+            "`gradual`: fast at first, by the cubic law of Zhu & Gupta 2017; weights within one "
+            "training. `rewind`: the same share of what is left in each step; then what stays goes "
+            "back to `rewind_epoch` and is trained for `epochs` (Frankle et al. 2020). `movement`: "
+            "of weights, those that move away from 0 in training stay (Sanh et al. 2020)."
+        ),
+    )
     macs: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = Field(
         default=0.65,
         description="Share of the multiply-accumulates to keep at most; 1 prunes nothing.",
@@ -270,6 +292,24 @@ class Prune(Table):
     multiple_of: Positive = Field(
         default=4, description="Numbers of channels are kept multiples of this, which kernels like."
     )
+    density: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = Field(
+        default=0.5, description="Share of the weights that stays (`weights`, `blocks`)."
+    )
+    block: Positive = Field(
+        default=4,
+        description="`blocks`: how many inputs in a row share their fate; kernels read 4 at once.",
+    )
+    of: Annotated[int, Field(ge=0)] = Field(
+        default=0,
+        description=(
+            "`blocks`: of so many blocks in a row the same number stays: N:M sparsity; 2:4 is "
+            "`block = 1`, `of = 4`, `density = 0.5`. 0: wherever they are."
+        ),
+    )
+    rewind_epoch: Annotated[int, Field(ge=0)] = Field(
+        default=1,
+        description="`rewind`: after which epoch of `distil` the student was as it is rewound to.",
+    )
     criterion: CriterionName = Field(
         default="l2",
         description=(
@@ -277,7 +317,7 @@ class Prune(Table):
             "on training images: `gradient`: its weights' gradients; `taylor`: the first-order "
             "change of the loss without it (Molchanov et al. 2019); `entropy`: the entropy of its "
             "mean activation (Luo & Wu 2017); `apoz`: how often it is not zero (Hu et al. 2016); "
-            "`loss`: the loss without it. `random`: nothing."
+            "`loss`: the loss without it, for whole layers too. `random`: nothing."
         ),
     )
     allocation: Literal["budget", "global", "uniform", "sensitivity"] = Field(
@@ -286,7 +326,7 @@ class Prune(Table):
             "Which layers lose channels next. `budget`: where the least is lost for each MAC "
             "saved; `global`: where the channel matters least of all; `uniform`: all layers the "
             "same share; `sensitivity`: `budget`, times how much the loss rises without half of "
-            "the layer."
+            "the layer. Of weights, `budget` lets large layers give most (Evci et al. 2020)."
         ),
     )
     measured_on: Positive = Field(

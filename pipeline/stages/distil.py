@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
 
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class DistilStudent(Stage):
     """Writes weights.pt, model.onnx and metrics.json (see `training.results.write_network`), with
-    `teacher`: the teacher's accuracy, parameters and macs.
+    `teacher`: the teacher's accuracy, parameters and macs; where pruning rewinds also early.pt, the
+    student's weights after some epochs.
 
     Trains the assistants first, then the student once a generation, each on the terms of the
     options with the network before it as its teacher.
@@ -48,12 +50,14 @@ class DistilStudent(Stage):
     augment: Augment
     seed: int
     threads: int
+    # After which epoch the student is kept for [prune] to rewind to.
+    early_epoch: int | None = None
 
     @classmethod
     def from_config(cls, config: Config) -> Self:
-        return cls(
-            config.distil, config.teacher, config.augment, config.run.seed, config.run.threads
-        )
+        prune, run = config.prune, config.run
+        early = prune.rewind_epoch if prune.schedule == "rewind" else None
+        return cls(config.distil, config.teacher, config.augment, run.seed, run.threads, early)
 
     def files(self) -> tuple[Path, ...]:
         own = (*distil_files(self.options), *augment_files(self.augment))
@@ -66,6 +70,7 @@ class DistilStudent(Stage):
         from tinsmith.pipeline.training.loop import Recipe, repeatable, seed_of
         from tinsmith.pipeline.training.networks import make_network
         from tinsmith.pipeline.training.results import (
+            keep_early,
             read_samples,
             read_teacher,
             sample_of,
@@ -99,6 +104,9 @@ class DistilStudent(Stage):
         with repeatable(seed, self.threads):
             teacher = read_teacher(inputs["teacher"].path, self.teacher, samples)
             members = [member(label, model) for label, model in _labelled(options)]
+            if self.early_epoch is not None:
+                watch = partial(keep_early, out_dir, self.early_epoch, options.epochs)
+                members[-1] = replace(members[-1], watch=watch)
             networks, history = fit_series(members, samples, recipe, out_dir, progress)
             known = inputs["teacher"].json()
             summary = {name: known[name] for name in ("accuracy", "parameters", "macs")}

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from tinsmith.pipeline.errors import ConfigError
+from tinsmith.pipeline.training.loop import Samples, seed_of
 from tinsmith.pipeline.training.losses import Loss
 from tinsmith.pipeline.training.networks import LAYERS
 
@@ -43,6 +44,15 @@ class Evidence:
     y: Tensor
     loss: Loss
     seed: int
+
+
+def evidence_of(
+    network: nn.Module, samples: Samples, loss: Loss, count: int, seed: int
+) -> Evidence:
+    """Training images drawn from the seed: the test images must not say what goes."""
+    generator = torch.Generator().manual_seed(seed_of(seed, "evidence"))
+    chosen = torch.randperm(len(samples.y_train), generator=generator)[:count]
+    return Evidence(network, samples.x_train[chosen], samples.y_train[chosen], loss, seed)
 
 
 def make_criterion(name: str, evidence: Evidence) -> Criterion:

@@ -1,17 +1,23 @@
 """Pruning in steps: a share of the channels goes, the rest is trained, and so on."""
 
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from tinsmith.pipeline.errors import ConfigError
 from tinsmith.pipeline.flow import Progress
-from tinsmith.pipeline.training.criteria import Evidence, make_criterion
+from tinsmith.pipeline.training.criteria import Evidence, evidence_of, make_criterion
+from tinsmith.pipeline.training.cuts import Cut
+from tinsmith.pipeline.training.depth import drop_layers, remove_layers
 from tinsmith.pipeline.training.distillation import Distillation
+from tinsmith.pipeline.training.hidden import drop_units, remove_units
 from tinsmith.pipeline.training.loop import Epoch, Recipe, Samples, fit, seed_of
-from tinsmith.pipeline.training.networks import cost, widths
-from tinsmith.pipeline.training.pruning import remove_channels
+from tinsmith.pipeline.training.networks import Weights, cost, widths
+from tinsmith.pipeline.training.pruning import drop_channels, remove_channels
 from tinsmith.pipeline.training.series import read_finished, write_finished
 
 
@@ -28,7 +34,12 @@ class Removal:
 class Plan:
     """How to prune: `macs` is the share to keep; criterion and allocation: see `remove_channels`.
 
-    measured_on: how many training images the criterion is measured on, where it is.
+    measured_on: how many training images the criterion is measured on, where it is. scope:
+    "channels", "hidden" (units of LSTMs) or "layers" (residual blocks). schedule: "steps": the same
+    number of MACs goes in each; "gradual": less and less, by the cubic law (Zhu & Gupta 2017);
+    "rewind": the same share of what is left goes, then what stays goes back to weights from early
+    in the network's training and is trained anew (Frankle et al., Linear Mode Connectivity and the
+    Lottery Ticket Hypothesis, ICML 2020).
     """
 
     macs: float
@@ -38,6 +49,17 @@ class Plan:
     criterion: str
     allocation: str
     measured_on: int
+    scope: str = "channels"
+    schedule: str = "steps"
+
+    def keep(self, step: int) -> float:
+        """The share of the MACs that is left after a step."""
+        share = step / self.steps
+        if self.schedule == "rewind":
+            return float(self.macs**share)
+        if self.schedule == "gradual":
+            return 1 - (1 - self.macs) * (1 - (1 - share) ** 3)
+        return 1 - (1 - self.macs) * step / self.steps
 
 
 def prune_gradually(
@@ -48,10 +70,12 @@ def prune_gradually(
     loss: Distillation,
     folder: Path,
     progress: Progress,
+    early: Weights | None = None,
 ) -> tuple[tuple[Removal, ...], tuple[Epoch, ...]]:
     """Prune `network` in place; result: what was removed, and the record of all epochs.
 
-    `recipe` is for the training after the last step. Finished steps are kept in `folder` as
+    `recipe` is for the training after the last step; with "rewind" after each, from `early` on, the
+    weights of the whole network early in its training. Finished steps are kept in `folder` as
     step<k>.pt, and are not done again when they are there. Raises ConfigError where `plan.macs` is
     out of reach.
     """
@@ -59,7 +83,11 @@ def prune_gradually(
     first_widths, first_macs = widths(network), cost(network, sample).total_macs
     history: list[Epoch] = []
     steps = plan.steps if plan.macs < 1 else 0
-    epochs = plan.step_epochs * (steps - 1) + recipe.epochs
+    rewinds = plan.schedule == "rewind"
+    assert early is not None or not rewinds, "there is something to rewind to"
+    short = recipe.epochs if rewinds else plan.step_epochs
+    epochs = short * (steps - 1) + recipe.epochs
+    young = _with_weights(network, early) if rewinds and early is not None else None
 
     def tell(message: str, fraction: float | None = None) -> None:
         place = len(history) + (fraction or 0) * current.epochs
@@ -69,7 +97,7 @@ def prune_gradually(
         last = step == steps
         current = replace(
             recipe,
-            epochs=recipe.epochs if last else plan.step_epochs,
+            epochs=recipe.epochs if last else short,
             seed=seed_of(recipe.seed, "step", step),
         )
         finished = folder / f"step{step}.pt"
@@ -77,42 +105,61 @@ def prune_gradually(
         if epochs_done is not None:
             # It lies in memory as one that was trained: sums depend on it.
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            if young is not None:
+                read_finished(young, folder / f"step{step}-young.pt")
             history += epochs_done
             continue
-        keep = 1 - (1 - plan.macs) * step / steps
         # The maps of a run that was stopped are gone: each step makes them anew, from its own seed.
         torch.manual_seed(current.seed)
         loss.learn_shapes(network, sample)
-        evidence = _evidence(network, samples, loss, plan.measured_on, current.seed)
-        remove_channels(
-            network,
-            sample,
-            int(first_macs * keep),
-            plan.multiple_of,
-            make_criterion(plan.criterion, evidence),
-            plan.allocation,
-            evidence,
-        )
+        shown = evidence_of(network, samples, loss, plan.measured_on, current.seed)
+        cuts = _remove(network, sample, int(first_macs * plan.keep(step)), plan, shown)
+        if young is not None:
+            _CUTTERS[plan.scope](young, sample, cuts)
+            write_finished(young, (), folder / f"step{step}-young.pt")
+            network.load_state_dict(young.state_dict())
         loss.learn_shapes(network, sample)
         checkpoint = folder / f"step{step}-checkpoint.pt"
         epochs_done = fit(network, samples, current, loss, checkpoint, tell)
         write_finished(network, epochs_done, finished)
         checkpoint.unlink()
         history += epochs_done
+    after = widths(network)
     removed = tuple(
-        Removal(layer, before, after)
-        for (layer, before), after in zip(
-            first_widths.items(), widths(network).values(), strict=True
-        )
-        if before != after
+        Removal(layer, before, after.get(layer, 0))
+        for layer, before in first_widths.items()
+        if before != after.get(layer, 0)
     )
     return removed, tuple(history)
 
 
-def _evidence(
-    network: nn.Module, samples: Samples, loss: Distillation, count: int, seed: int
-) -> Evidence:
-    """Training images drawn from the seed: the test images must not say what goes."""
-    generator = torch.Generator().manual_seed(seed_of(seed, "evidence"))
-    chosen = torch.randperm(len(samples.y_train), generator=generator)[:count]
-    return Evidence(network, samples.x_train[chosen], samples.y_train[chosen], loss, seed)
+_CUTTERS: Mapping[str, Callable[[nn.Module, Tensor, Sequence[Cut]], None]] = {
+    "channels": drop_channels,
+    "hidden": drop_units,
+    "layers": drop_layers,
+}
+
+
+def _remove(
+    network: nn.Module, sample: Tensor, macs: int, plan: Plan, shown: Evidence
+) -> tuple[Cut, ...]:
+    if plan.scope == "layers":
+        return remove_layers(network, sample, macs, plan.criterion, plan.allocation, shown)
+    how = (network, sample, macs, plan.multiple_of)
+    if plan.scope == "hidden":
+        return remove_units(*how, plan.criterion, plan.allocation, shown)
+    criterion = make_criterion(plan.criterion, shown)
+    return remove_channels(*how, criterion, plan.allocation, shown)
+
+
+def _with_weights(network: nn.Module, early: Weights) -> nn.Module:
+    """A copy of the network with these weights. Raises ConfigError where they are of another."""
+    young = copy.deepcopy(network)
+    try:
+        young.load_state_dict(early)
+    except RuntimeError as e:
+        raise ConfigError(
+            '[prune] schedule = "rewind": the early weights are not of the network that is pruned; '
+            "it works on the student as `distil` trained it"
+        ) from e
+    return young

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from tinsmith.pipeline.config import ModelRef, Teacher
+from tinsmith.pipeline.errors import ConfigError
 from tinsmith.pipeline.training.export import export_onnx
-from tinsmith.pipeline.training.loop import Epoch, Samples
+from tinsmith.pipeline.training.loop import AfterStep, Epoch, Samples
 from tinsmith.pipeline.training.losses import NO_LABEL
 from tinsmith.pipeline.training.networks import (
     Weights,
@@ -23,7 +24,7 @@ from tinsmith.pipeline.training.networks import (
     make_teacher,
 )
 
-_WEIGHTS = "weights.pt"
+_WEIGHTS, _EARLY = "weights.pt", "early.pt"
 
 
 def read_samples(folder: Path, unlabelled: bool = False) -> Samples:
@@ -53,6 +54,26 @@ def read_network(folder: Path, model: ModelRef, samples: Samples) -> nn.Module:
     """A network that an earlier stage trained, with the widths that pruning may have left."""
     network = make_network(model, sample_of(samples), samples.classes)
     return load_weights(network, read_weights(folder / _WEIGHTS))
+
+
+def keep_early(folder: Path, epoch: int, epochs: int, network: nn.Module) -> AfterStep:
+    """What writes the weights after `epoch` of `epochs` into the folder; see `read_early`."""
+
+    def after(step: int, steps: int) -> None:
+        if step * epochs == epoch * steps:
+            torch.save(network.state_dict(), folder / _EARLY)
+
+    return after
+
+
+def read_early(folder: Path) -> Weights:
+    """The weights that `keep_early` wrote. Raises ConfigError where there are none."""
+    if not (folder / _EARLY).exists():
+        raise ConfigError(
+            '[prune] schedule = "rewind" goes back to weights of the student as `distil` trained '
+            "it; it doesn't go with [factorize]"
+        )
+    return read_weights(folder / _EARLY)
 
 
 def read_teacher(folder: Path, options: Teacher, samples: Samples) -> nn.Module:

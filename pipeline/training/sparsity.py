@@ -16,7 +16,8 @@ from tinsmith.pipeline.training.networks import LAYERS
 
 @dataclass(frozen=True)
 class Pattern:
-    """Which weights go together. block: that many inputs in a row share their fate.
+    """Which weights go together. block: that many inputs in a row share their fate; those of a
+    convolution are in the order of the generated C, which holds the channels of a pixel together.
 
     of: where not 0, of every `of` such blocks in a row the same number stays (N:M sparsity), so
     that a density is rounded up to a multiple of 1 / of.
@@ -54,20 +55,33 @@ def magnitude_mask(weight: Tensor, density: float, pattern: Pattern = Pattern())
 
     Of equals the first stay, so that their number is exactly the density's, rounded up.
     """
-    rows = weight.detach().abs().flatten(1)
-    width = rows.shape[1]
-    padded = nn.functional.pad(rows, (0, -width % pattern.block))
-    blocks = padded.reshape(len(rows), -1, pattern.block).sum(2)
-    if pattern.of:
-        count = blocks.shape[1]
-        blocks = nn.functional.pad(blocks, (0, -count % pattern.of), value=-1.0)
-        groups = blocks.reshape(-1, pattern.of)
-        keep = _top(groups, _count(density, pattern.of))
-        keep = keep.reshape(len(rows), -1)[:, :count]
-    else:
+    blocks = block_sums(weight.detach().abs(), pattern)
+    return whole(top_blocks(blocks, density, pattern), weight.shape, pattern)
+
+
+def block_sums(scores: Tensor, pattern: Pattern) -> Tensor:
+    """What a weight's scores [out, in, ...] add up to in its blocks [out, blocks]."""
+    rows = scores.movedim(1, -1).flatten(1)
+    padded = nn.functional.pad(rows, (0, -rows.shape[1] % pattern.block))
+    return padded.reshape(len(rows), -1, pattern.block).sum(2)
+
+
+def top_blocks(blocks: Tensor, density: float, pattern: Pattern) -> Tensor:
+    """True for the blocks [out, blocks] with the greatest scores, the first of equals."""
+    if not pattern.of:
         keep = _top(blocks.reshape(1, -1), _count(density, blocks.numel()))
-        keep = keep.reshape(blocks.shape)
-    return keep.repeat_interleave(pattern.block, 1)[:, :width].reshape(weight.shape)
+        return keep.reshape(blocks.shape)
+    count = blocks.shape[1]
+    padded = nn.functional.pad(blocks, (0, -count % pattern.of), value=-torch.inf)
+    keep = _top(padded.reshape(-1, pattern.of), _count(density, pattern.of))
+    return keep.reshape(len(blocks), -1)[:, :count]
+
+
+def whole(keep: Tensor, shape: torch.Size, pattern: Pattern) -> Tensor:
+    """What holds for blocks, for each weight of this shape [out, in, ...]."""
+    width = shape[1:].numel()
+    rows = keep.repeat_interleave(pattern.block, 1)[:, :width]
+    return rows.reshape(shape[0], *shape[2:], shape[1]).movedim(-1, 1)
 
 
 def _count(density: float, of: int) -> int:

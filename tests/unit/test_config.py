@@ -74,7 +74,10 @@ def test_a_configuration_never_changes(tmp_path: Path) -> None:
         ("[distil]\nepoch = 3", "[distil] has no key 'epoch'; did you mean 'epochs'?"),
         ("[prun]\nmacs = 1", "there is no table [prun]; did you mean 'prune'?"),
         ("[prune]\ntemperature = 2", "[prune] has no key 'temperature'; it belongs in [distil]"),
-        ("[prune]\nxyzzy = 2", "[prune] has no key 'xyzzy' (allowed: macs, steps, "),
+        (
+            "[prune]\nxyzzy = 2",
+            "[prune] has no key 'xyzzy' (allowed: scope, schedule, macs, steps, ",
+        ),
         (
             "[gates.target.cortex-m4]\nflash = 3",
             "[gates.target.cortex-m4] has no key 'flash'; did you mean 'flash_bytes'?",

@@ -1,0 +1,161 @@
+"""Pruning of single weights or blocks of them: masks by one of four schedules, and training.
+
+What is masked is 0.0. Dense firmware is neither smaller nor faster for it, unless whole channels
+or taps become zeros; what zeros are worth is counted in the coded file (`coding`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from tinsmith.pipeline.flow import Progress
+from tinsmith.pipeline.training.criteria import evidence_of
+from tinsmith.pipeline.training.loop import AfterStep, Epoch, Recipe, Samples, fit, seed_of
+from tinsmith.pipeline.training.losses import Loss
+from tinsmith.pipeline.training.masks import (
+    MaskChoice,
+    densities,
+    layers_with_weights,
+    masks,
+)
+from tinsmith.pipeline.training.movement import MovementPruning
+from tinsmith.pipeline.training.networks import Weights
+from tinsmith.pipeline.training.series import read_finished, write_finished
+from tinsmith.pipeline.training.sparsity import GradualPruning, SparsityPlan
+
+# The share of a training in which "gradual" and "movement" close the masks, and how often.
+_END, _EVERY = 0.6, 10
+
+
+@dataclass(frozen=True)
+class MaskPlan:
+    """choice: which weights stay. schedule: "steps", "rewind", "gradual" or "movement".
+
+    steps, step_epochs: of the first two. measured_on: how many training samples criteria see.
+    """
+
+    choice: MaskChoice
+    schedule: str
+    steps: int
+    step_epochs: int
+    measured_on: int
+
+
+def prune_weights(
+    network: nn.Module,
+    samples: Samples,
+    plan: MaskPlan,
+    recipe: Recipe,
+    loss: Loss,
+    folder: Path,
+    progress: Progress,
+    early: Weights | None = None,
+) -> tuple[Epoch, ...]:
+    """Mask weights of `network` in place, and train what is left; result: the record of epochs.
+
+    "steps": the same share goes in each step, with training after each. "rewind": the same share of
+    what is left goes, and the rest goes back to `early`, the network's weights early in its
+    training, before it is trained for all of `recipe` again (Frankle et al., Linear Mode
+    Connectivity and the Lottery Ticket Hypothesis, ICML 2020). "gradual": within one training, by
+    the cubic law (Zhu & Gupta 2017). "movement": likewise, by scores that are learned.
+    Finished steps are kept in `folder` as step<k>.pt, and not done again when they are there.
+    """
+    if plan.schedule in ("gradual", "movement"):
+        return _in_one(network, samples, plan, recipe, loss, folder, progress)
+    assert plan.schedule == "steps" or early is not None, "there is something to rewind to"
+    return _in_steps(network, samples, plan, recipe, loss, folder, progress, early)
+
+
+def keep_zeros(weights: Mapping[str, nn.Parameter]) -> AfterStep:
+    """What keeps those weights 0.0 that are so at the first step of a training, or of its rest."""
+    kept: dict[str, Tensor] = {}
+
+    @torch.no_grad()
+    def after(step: int, steps: int) -> None:
+        if not kept:
+            kept.update({name: weight != 0 for name, weight in weights.items()})
+        for name, weight in weights.items():
+            weight.mul_(kept[name])
+
+    return after
+
+
+def _in_steps(
+    network: nn.Module,
+    samples: Samples,
+    plan: MaskPlan,
+    recipe: Recipe,
+    loss: Loss,
+    folder: Path,
+    progress: Progress,
+    early: Weights | None,
+) -> tuple[Epoch, ...]:
+    history: list[Epoch] = []
+    rewinds = plan.schedule == "rewind"
+    short = recipe.epochs if rewinds else plan.step_epochs
+    epochs = short * (plan.steps - 1) + recipe.epochs
+
+    def tell(message: str, fraction: float | None = None) -> None:
+        place = len(history) + (fraction or 0) * current.epochs
+        progress(f"step {step}/{plan.steps}  {message}", place / epochs)
+
+    for step in range(1, plan.steps + 1):
+        current = replace(
+            recipe,
+            epochs=recipe.epochs if step == plan.steps else short,
+            seed=seed_of(recipe.seed, "step", step),
+        )
+        finished = folder / f"step{step}.pt"
+        done = read_finished(network, finished)
+        if done is None:
+            shown = evidence_of(network, samples, loss, plan.measured_on, current.seed)
+            kept = masks(network, _density_after(step, plan), plan.choice, shown)
+            if rewinds and early is not None:
+                network.load_state_dict(early)
+            weights = layers_with_weights(network)
+            with torch.no_grad():
+                for name, weight in weights.items():
+                    weight.mul_(kept[name])
+            checkpoint = folder / f"step{step}-checkpoint.pt"
+            done = fit(network, samples, current, loss, checkpoint, tell, keep_zeros(weights))
+            write_finished(network, done, finished)
+            checkpoint.unlink(missing_ok=True)
+        history += done
+    return tuple(history)
+
+
+def _density_after(step: int, plan: MaskPlan) -> float:
+    share, density = step / plan.steps, plan.choice.density
+    return float(density**share) if plan.schedule == "rewind" else 1 - (1 - density) * share
+
+
+def _in_one(
+    network: nn.Module,
+    samples: Samples,
+    plan: MaskPlan,
+    recipe: Recipe,
+    loss: Loss,
+    folder: Path,
+    progress: Progress,
+) -> tuple[Epoch, ...]:
+    """The masks close while the network is trained once."""
+    finished, checkpoint = folder / "step1.pt", folder / "step1-checkpoint.pt"
+    history = read_finished(network, finished)
+    if history is not None:
+        return history
+    choice = plan.choice
+    shapes = {name: weight.shape for name, weight in layers_with_weights(network).items()}
+    law = SparsityPlan(densities(shapes, choice), 0.0, _END, _EVERY, choice.pattern)
+    if plan.schedule == "gradual":
+        closing = GradualPruning(network, law)
+        history = fit(network, samples, recipe, loss, checkpoint, progress, closing)
+    else:
+        moving = MovementPruning(network, law, choice)
+        history = fit(network, samples, recipe, loss, checkpoint, progress, moving)
+        moving.end()
+    write_finished(network, history, finished)
+    checkpoint.unlink(missing_ok=True)
+    return history
