@@ -24,13 +24,13 @@ _SHOWN = 8
 
 
 def residual_blocks(network: nn.Module, x: Tensor) -> tuple[str, ...]:
-    """The paths of the modules that can go, the outermost ones; x: samples [N, ...] to try with."""
-    found: list[str] = []
-    for name, module in network.named_modules():
-        inside = any(name.startswith(f"{outer}.") for outer in found)
-        if name and not inside and _has_layers(module) and _is_residual(network, module, x):
-            found.append(name)
-    return tuple(found)
+    """The paths of the modules that can go, the innermost ones; x: samples [N, ...] to try with."""
+    found = [
+        name
+        for name, module in network.named_modules()
+        if name and _has_layers(module) and _is_residual(network, module, x)
+    ]
+    return tuple(name for name in found if not any(inner.startswith(f"{name}.") for inner in found))
 
 
 def remove_layers(

@@ -122,7 +122,7 @@ def prune_gradually(
         checkpoint = folder / f"step{step}-checkpoint.pt"
         epochs_done = fit(network, samples, current, loss, checkpoint, tell)
         write_finished(network, epochs_done, finished)
-        checkpoint.unlink()
+        checkpoint.unlink(missing_ok=True)  # there is none after no epochs
         history += epochs_done
     after = widths(network)
     removed = tuple(
