@@ -10,9 +10,9 @@ torch = pytest.importorskip("torch", reason="training needs torch: pip install '
 from torch import Tensor, nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
-from support.corners import corner_samples  # noqa: E402
+from support.corner_network import IMAGES, SAMPLES, quiet, recipe, trained  # noqa: E402
 from support.devices import differences  # noqa: E402
-from tinsmith.pipeline.config import Augment  # noqa: E402
+from tinsmith.pipeline import oracles  # noqa: E402
 from tinsmith.pipeline.errors import UnsupportedModel  # noqa: E402
 from tinsmith.pipeline.exporters.tflite import to_tflite  # noqa: E402
 from tinsmith.pipeline.graph import Graph, dequantize_array  # noqa: E402
@@ -21,54 +21,15 @@ from tinsmith.pipeline.model_files import read_model, to_input  # noqa: E402
 from tinsmith.pipeline.quantization import QuantizeOptions  # noqa: E402
 from tinsmith.pipeline.training.export import export_onnx  # noqa: E402
 from tinsmith.pipeline.training.integer_network import IntegerNetwork, Ranges  # noqa: E402
-from tinsmith.pipeline.training.loop import Recipe, fit, repeatable  # noqa: E402
+from tinsmith.pipeline.training.loop import fit, repeatable  # noqa: E402
 from tinsmith.pipeline.training.losses import label_loss  # noqa: E402
 from tinsmith.pipeline.training.networks import accuracy  # noqa: E402
-
-
-class Net(nn.Module):
-    """Each op with a gradient: convolutions with borders and strides, depthwise, a residual sum,
-    both pools, a mean, linear layers."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(1, 6, 3, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(6)
-        self.middle = nn.Conv2d(6, 6, 3, padding=1, groups=6)
-        self.point = nn.Conv2d(6, 6, 1)
-        self.second = nn.Conv2d(6, 8, 3, stride=2)
-        self.hidden = nn.Linear(8, 12)
-        self.head = nn.Linear(12, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.max_pool2d(torch.relu(self.norm(self.first(x))), 2)
-        x = torch.relu(x + self.point(F.relu6(self.middle(x))))
-        x = F.avg_pool2d(F.pad(torch.relu(self.second(x)), (1, 0, 0, 1)), 2, 1)
-        return self.head(torch.relu(self.hidden(x.mean((2, 3)))))
-
-
-SAMPLES = corner_samples(200, 80)
-IMAGES = SAMPLES.x_train.permute(0, 2, 3, 1).numpy()
-
-
-def recipe(epochs: int, rate: float = 5e-3) -> Recipe:
-    still = Augment(rotate_degrees=0, shift_pixels=0, scale=0, shear=0)
-    return Recipe(epochs, 20, rate, 0.0, still, 7)
-
-
-def quiet(message: str, fraction: float | None = None) -> None:
-    """Progress that nobody looks at."""
 
 
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory: pytest.TempPathFactory) -> Graph:
     """A float graph that was trained a little."""
-    folder = tmp_path_factory.mktemp("net")
-    with repeatable(1, 1):
-        net = Net()
-        fit(net, SAMPLES, recipe(5), label_loss, folder / "c.pt", quiet)
-    export_onnx(net, SAMPLES.x_test[:1], folder / "m.onnx")
-    return read_model(folder / "m.onnx").graph
+    return read_model(trained(tmp_path_factory.mktemp("net")) / "model.onnx").graph
 
 
 def integer_network(graph: Graph, learn: Ranges = "lsq", **options: Any) -> IntegerNetwork:
@@ -104,6 +65,43 @@ def test_what_is_trained_is_what_the_file_the_interpreter_and_the_c_compute(
     x = to_input(SAMPLES.x_test[:20].permute(0, 2, 3, 1).numpy(), entry, "test")
     found = differences(written, "host", tmp_path / "c", {entry.name: x})
     assert not any(found.values()), found
+
+
+GRIDS = [
+    {"weights": "int4"},
+    {"weights": "int2", "per_channel": False},
+    {"weights": "ternary", "int8_ends": True},
+    {"weights": "binary"},
+    {"weights": "int4", "power_of_two": True},
+]
+
+
+@pytest.mark.parametrize("options", GRIDS, ids=lambda o: "-".join(map(str, o.values())))
+def test_on_every_grid_the_runtime_and_the_emulated_core_give_the_same_too(
+    options: dict[str, Any], graph: Graph, tmp_path: Path
+) -> None:
+    """On every output of each convolution, the depthwise and the dense layers, then in the end."""
+    with repeatable(2, 1):
+        net = integer_network(graph, **options)
+        fit(net, SAMPLES, recipe(1, 1e-3), label_loss, tmp_path / "c.pt", quiet)
+    with torch.no_grad():
+        said = net(SAMPLES.x_test)
+    integers = net.integer_graph()
+    assert torch.equal(said, computed(integers, SAMPLES.x_test))
+    model = to_tflite(integers)
+    (tmp_path / "m.tflite").write_bytes(model)
+    written = read_model(tmp_path / "m.tflite").graph
+    entry, out = (written.tensors[n[0]] for n in (written.inputs, written.outputs))
+    x = to_input(SAMPLES.x_test.permute(0, 2, 3, 1).numpy(), entry, "test")
+    assert out.quant is not None
+    for oracle in oracles.installed_oracles().values():
+        y = oracle.run(model, {entry.name: x}, isolated=True)[0]
+        assert torch.equal(said, torch.from_numpy(dequantize_array(y, out.quant)).flatten(1))
+    for target in ("host", "cortex-m4"):
+        folder = tmp_path / target
+        folder.mkdir()
+        found = differences(written, target, folder, {entry.name: x})
+        assert not any(found.values()), (target, found)
 
 
 def test_gradients_are_nearly_those_of_the_float_network(graph: Graph) -> None:
