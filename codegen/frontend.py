@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,9 @@ def frontend_files(name: str, p: LogMel, isa: Sequence[str]) -> Mapping[str, str
         "table_bytes": sum(array.nbytes for _, array, _ in _arrays(t)),
         "ram_bytes": ram_bytes(p),
         "state_bytes": 2 * (p.window - p.hop),
+        "parts": _parts(p),
+        # How far apart the numbers of each stage are, after the first two.
+        "halves": [1 << bit for bit in range(2, (p.fft // 2).bit_length() - 1)],
         # Cortex-M0+ multiplies 32 by 32 bits to 32.
         "long_multiply": "m0" not in isa,
         "spectrum_bits": fixed.SPECTRUM_BITS,
@@ -91,22 +95,39 @@ def selftest_sound(p: LogMel) -> NDArray[np.int16]:
     return samples
 
 
+def _parts(p: LogMel) -> list[dict[str, Any]]:
+    """A window in pairs of samples: parts that lie in one place and where it rises or falls."""
+    past, half = p.window - p.hop, p.window // 2
+    corners = sorted({0, past, half, p.window})
+    return [
+        {
+            "samples": f"ctx->past + {first}" if first < past else f"samples + {first - past}",
+            "first": first // 2,
+            "pairs": (end - first) // 2,
+            "weight": f"hann + {first if first < half else p.window - 1 - first}",
+            "step": 1 if first < half else -1,
+        }
+        for first, end in pairwise(corners)
+    ]
+
+
 def ram_bytes(p: LogMel) -> int:
     """sizeof(<name>_frontend_t)."""
-    past = 2 * (p.window - p.hop)
-    return past + past % 4 + 4 * p.fft
+    return 2 * (p.window - p.hop) + 4 * p.fft
 
 
 def _arrays(t: Tables) -> list[tuple[str, NDArray[Any], str]]:
     """(name, values, comment) of the tables in C."""
+    cosine, sine = t.twiddles.astype(np.int32).T
+    twiddles = (sine << 16) + (cosine & 0xFFFF)
     order = t.order.astype(np.uint8) if len(t.order) <= 256 else t.order
     return [
         ("hann", t.window, "The first half of the window, times 2^15."),
         ("order", order, "Where each complex sample goes: its place with the bits reversed."),
         (
             "twiddles",
-            t.twiddles.reshape(-1),
-            f"cos and -sin of 2 pi k / {2 * len(t.order)}, times 2^15.",
+            twiddles,
+            f"cos and, 2^16 times, -sin of 2 pi k / {2 * len(order)}, times 2^15.",
         ),
         ("ends", t.starts[1:].astype(np.uint16), "Where the bins between two corners end."),
         ("weights", t.weights, "How far from one corner to the next each bin lies, times 2^16."),

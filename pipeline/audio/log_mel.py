@@ -56,7 +56,7 @@ def _windowed(p: LogMel, t: Tables, frames: NDArray[np.int16]) -> tuple[_Ints, _
     """Samples times the window, filled up with zeros: even ones as real and odd ones as imaginary
     parts [fft / 2, N], in the order in which the transform takes them. At most 2^30."""
     half = t.window.astype(np.int64)
-    whole = np.concatenate([half, half[: p.window // 2][::-1]])
+    whole = np.concatenate([half, half[::-1]])
     x = np.zeros((p.fft, len(frames)), np.int64)
     x[: p.window] = frames.T * whole[:, None]
     return _int32(x[0::2][t.order]), _int32(x[1::2][t.order])

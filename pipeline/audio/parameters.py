@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from tinsmith.pipeline.errors import ConfigError
 
+MAX_FRAMES = 10_000
 FFT_SIZES = (64, 128, 256, 512, 1024, 2048)
 
 
@@ -31,13 +32,13 @@ class LogMel:
         _check(self)
 
     def samples(self, milliseconds: float) -> int:
-        """The nearest number of samples."""
-        return round(self.rate_hz * milliseconds / 1000)
+        """The nearest multiple of 4 samples."""
+        return 4 * round(self.rate_hz * milliseconds / 4000)
 
     @property
     def clip(self) -> int:
-        """Samples of a clip."""
-        return self.samples(self.clip_ms)
+        """Samples of a clip: whole hops."""
+        return self.frames * self.hop
 
     @property
     def window(self) -> int:
@@ -52,7 +53,7 @@ class LogMel:
     @property
     def frames(self) -> int:
         """Frames of a clip."""
-        return self.clip // self.hop
+        return round(self.rate_hz * self.clip_ms / 1000 / self.hop)
 
     @property
     def fft(self) -> int:
@@ -68,15 +69,15 @@ def _check(p: LogMel) -> None:
             f"[audio] window_ms = {p.window_ms}: this is {p.window} samples at {p.rate_hz} Hz; "
             f"allowed: 32 to {FFT_SIZES[-1]}"
         )
-    if not 1 <= p.hop < p.window:
+    if not 4 <= p.hop < p.window:
         raise ConfigError(
-            f"[audio] hop_ms = {p.hop_ms}: this is {p.hop} samples; allowed: 1 to {p.window - 1}, "
+            f"[audio] hop_ms = {p.hop_ms}: this is {p.hop} samples; allowed: 4 to {p.window - 4}, "
             f"less than the window's {p.window}"
         )
-    if p.clip < p.hop or p.clip % p.hop != 0:
+    if not 1 <= p.frames <= MAX_FRAMES:
         raise ConfigError(
-            f"[audio] clip_ms = {p.clip_ms}: this is {p.clip} samples; it has to be a multiple of "
-            f"hop_ms, which is {p.hop} samples"
+            f"[audio] clip_ms = {p.clip_ms}: this is {p.frames} frames of hop_ms = {p.hop_ms}; "
+            f"allowed: 1 to {MAX_FRAMES}"
         )
     if not 0 <= p.low_hz < p.high_hz <= p.rate_hz / 2:
         raise ConfigError(

@@ -24,7 +24,7 @@ _DB_OF_LOG2 = 10 * np.log10(2)
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """window: uint16 [window / 2, rounded up], the first half of a symmetric Hann window.
+    """window: uint16 [window / 2], the first half of a symmetric Hann window.
     twiddles: int16 [fft / 2, 2], cos and -sin of 2 pi k / fft. order: the bit-reversed place of
     each of the fft / 2 complex samples. first_bin: the first bin of the spectrum that counts.
     starts: int64 [mels + 2], where among the bins that count each of the mels + 1 intervals between
@@ -68,7 +68,7 @@ def mel(hertz: NDArray[np.float64] | float) -> NDArray[np.float64]:
 
 
 def _window(p: LogMel) -> NDArray[np.uint16]:
-    place = (np.arange((p.window + 1) // 2) + 0.5) / p.window
+    place = (np.arange(p.window // 2) + 0.5) / p.window
     full = (1 << WINDOW_BITS) - 1
     hann: NDArray[np.float64] = full * (0.5 - 0.5 * np.cos(2 * np.pi * place))
     return np.round(hann).astype(np.uint16)

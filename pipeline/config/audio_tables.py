@@ -22,8 +22,8 @@ class Audio(Table):
     clip_ms: Milliseconds = Field(
         default=1000.0,
         description=(
-            "How long a clip is: shorter files are followed by silence, longer ones are cut. A "
-            "multiple of `hop_ms`."
+            "How long a clip is, to whole frames: shorter files are followed by silence, longer "
+            "ones are cut."
         ),
     )
     window_ms: Milliseconds = Field(default=30.0, description="How much sound a frame is made of.")

@@ -26,3 +26,12 @@ def sounds(p: LogMel, rng: np.random.Generator) -> dict[str, Array]:
         "sines": 16000 * np.sin(time * 0.05) + 16000 * np.sin(time * 0.0013),
     }
     return {name: x.astype(np.int16) for name, x in made.items()}
+
+
+# Front ends of other sizes: from the shortest transform to the longest, hops short and long.
+SMALL = (
+    LogMel(rate_hz=8000, clip_ms=100, window_ms=8, hop_ms=6, mels=5, low_hz=200, high_hz=3800),
+    LogMel(rate_hz=8000, clip_ms=200, window_ms=25, hop_ms=10, mels=20, high_hz=4000),
+    LogMel(rate_hz=16000, clip_ms=300, window_ms=64, hop_ms=16, mels=64, low_hz=0, high_hz=8000),
+    LogMel(rate_hz=44100, clip_ms=150, window_ms=46, hop_ms=20, mels=64, high_hz=16000),
+)
