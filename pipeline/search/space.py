@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
+import numpy as np
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
@@ -27,6 +29,7 @@ _TABLES: Mapping[str, tuple[str, ...] | None] = {
     "quantize": None,
     "generate": ("objective",),
 }
+_LISTED = 10_000  # places of a space that are all looked at
 WIDTH = "distil.width"
 DEFAULT_WIDTHS = {"low": 0.5, "high": 1.5}
 # What is searched beside the width where [compress.search] is empty.
@@ -59,6 +62,12 @@ class Knob:
         if self.log:
             return rounded(self.low * math.exp(share * math.log(self.high / self.low)))
         return rounded(self.low + share * (self.high - self.low))
+
+    def all(self) -> tuple[Value, ...] | None:
+        """All values, None where they are without number."""
+        if self.values or not self.whole:
+            return self.values or None
+        return tuple(range(int(self.low), int(self.high) + 1))
 
     def ends(self) -> tuple[Value, ...]:
         """All values, or the ends of the range."""
@@ -117,6 +126,26 @@ def _knob(config: Config, name: str, values: Any) -> Knob:
         except ConfigError:
             return replace(knob, whole=True)
     return knob
+
+
+def untried(
+    knobs: Sequence[Knob], tried: Sequence[Place], rng: np.random.Generator
+) -> Place | None:
+    """A place that was not tried yet, drawn at random; None where there is none."""
+    values = [knob.all() for knob in knobs]
+    sizes = [len(known) for known in values if known is not None]
+    if len(sizes) == len(knobs) and math.prod(sizes) <= _LISTED:
+        names = [knob.name for knob in knobs]
+        places = (
+            dict(zip(names, place, strict=True))
+            for place in itertools.product(*(known or () for known in values))
+        )
+        left = [place for place in places if place not in tried]
+        return left[int(rng.integers(len(left)))] if left else None
+    while True:
+        place = {knob.name: knob.at(float(rng.random())) for knob in knobs}
+        if place not in tried:
+            return place
 
 
 def at_place(config: Config, place: Place) -> Config:

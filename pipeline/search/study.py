@@ -21,13 +21,13 @@ from tinsmith.pipeline.errors import ConfigError, ToolMissing
 from tinsmith.pipeline.search.budget import MEASURES, Budget
 from tinsmith.pipeline.search.outcome import Outcome, Trial, outcome_of
 from tinsmith.pipeline.search.pareto import known_costs
-from tinsmith.pipeline.search.space import Knob, Place, Value, rounded
+from tinsmith.pipeline.search.space import Knob, Place, Value, rounded, untried
 
 if TYPE_CHECKING:
     import optuna
 
-# Draws by the sampler before a place that was not tried yet is drawn at random; and draws in all.
-SAMPLED, DRAWN = 4, 200
+# Draws by the sampler before a place that was not tried yet is drawn at random.
+SAMPLED = 4
 _OUTCOME, _PLACE, _FACTS = "tinsmith:outcome", "tinsmith:place", "tinsmith:facts"
 _POPULATION = 10  # of NSGA-II, whose own default is above the usual number of trials
 
@@ -125,18 +125,24 @@ def ask(study: Study, own: Place) -> Asked | None:
 
     trials = finished_trials(study)
     tried = [trial.place for trial in trials]
+    rng = np.random.default_rng([study.seed, len(trials)])
+    fresh = untried(study.knobs, tried, rng)
+    if fresh is None:
+        return None
     with _quiet():
-        for attempt in range(DRAWN):
+        for attempt in range(SAMPLED + 1):
             study.study.sampler = _sampler(study, len(trials), attempt)
-            if not trials and not attempt and own:
+            if attempt == SAMPLED:
+                study.study.enqueue_trial(dict(fresh))
+            elif not trials and not attempt and own:
                 study.study.enqueue_trial(dict(own))
             trial = study.study.ask(_distributions(study.knobs))
             place = {knob.name: _used(trial.params[knob.name]) for knob in study.knobs}
             if place not in tried:
-                trial.set_user_attr(_PLACE, place)
-                return Asked(place, trial)
+                break
             study.study.tell(trial, state=optuna.trial.TrialState.FAIL)
-    return None
+        trial.set_user_attr(_PLACE, place)
+    return Asked(place, trial)
 
 
 def tell(study: Study, asked: Asked, outcome: Outcome, budget: Budget) -> Trial:
@@ -172,7 +178,7 @@ def _sampler(study: Study, place: int, attempt: int) -> optuna.samplers.BaseSamp
     import optuna
 
     seed = int(np.random.SeedSequence([study.seed, place, attempt]).generate_state(1)[0])
-    if study.sampler == "random" or attempt >= SAMPLED:
+    if study.sampler == "random":
         return optuna.samplers.RandomSampler(seed)
     if study.sampler == "nsga2":
         return optuna.samplers.NSGAIISampler(population_size=_POPULATION, seed=seed)
