@@ -19,7 +19,8 @@ from page import PAGE, table, write_section
 from rich.console import Console
 
 from tinsmith.pipeline.config import Config, load_config
-from tinsmith.pipeline.report.search_view import print_front, rows, trial_line
+from tinsmith.pipeline.report.search_text import rows, trial_line
+from tinsmith.pipeline.report.search_view import print_front
 from tinsmith.pipeline.search.best import Firmware, write_best
 from tinsmith.pipeline.search.budget import parse_budget
 from tinsmith.pipeline.search.outcome import Trial

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
-from tinsmith.pipeline.config import Config, Data, Gates
-from tinsmith.pipeline.data import read_dataset, source_files, to_float
+from tinsmith.pipeline.config import Config, Gates
 from tinsmith.pipeline.flow import (
     Artifact,
     Event,
-    Progress,
-    Stage,
     artifact_at,
     ingredients,
     locked,
@@ -25,7 +22,7 @@ from tinsmith.pipeline.search.budget import Budget
 from tinsmith.pipeline.search.measure import check_measurable
 from tinsmith.pipeline.search.outcome import Outcome, Trial
 from tinsmith.pipeline.search.pareto import best, fits, front
-from tinsmith.pipeline.search.scores import integer_accuracy, teacher_accuracy
+from tinsmith.pipeline.search.scores import test_accuracies
 from tinsmith.pipeline.search.space import Knob, Place, Value, knobs_of
 from tinsmith.pipeline.search.study import (
     Study,
@@ -36,7 +33,7 @@ from tinsmith.pipeline.search.study import (
     open_study,
     tell,
 )
-from tinsmith.pipeline.search.trial import Bench, FewImages, Tell, results_of, run_trial
+from tinsmith.pipeline.search.trial import Bench, FewImages, Tell, run_trial
 from tinsmith.pipeline.stages import stages_of
 from tinsmith.pipeline.stages.load import Load
 from tinsmith.pipeline.stages.teacher import TrainTeacher
@@ -90,27 +87,6 @@ class Found:
     test_samples: int
     tests: Mapping[int | None, float] = field(default_factory=dict)
     in_full: bool = False
-
-
-@dataclass(frozen=True)
-class TestImages(Stage):
-    """Writes data.npz: `x_test` and `y_test` as `load` does, of the images that decide nothing."""
-
-    __test__ = False  # it is none of pytest's
-
-    name: ClassVar[str] = "test"
-    sources: ClassVar[tuple[str, ...]] = Load.sources
-    tools: ClassVar[tuple[str, ...]] = Load.tools
-
-    data: Data
-    seed: int
-
-    def files(self) -> tuple[Path, ...]:
-        return source_files(self.data)
-
-    def run(self, inputs: Mapping[str, Artifact], out_dir: Path, progress: Progress) -> None:
-        test = read_dataset(self.data.model_copy(update={"validation": 0.0}), self.seed).test
-        np.savez(out_dir / "data.npz", x_test=to_float(test.x), y_test=test.y)
 
 
 def search(request: Request, watcher: Watcher) -> Found:
@@ -272,24 +248,14 @@ def _found(request: Request, bench: Bench, study: Study, teacher: float, watcher
     full = None
     if chosen is not None and _has_shorter_trials(request.config):
         full = _in_full(request, bench, chosen, teacher, watcher)
-    stage = TestImages(bench.config.data, bench.config.run.seed)
-    [folder] = run_flow([stage], bench.work).values()
-    with np.load(folder / "data.npz") as file:
-        x, y = file["x_test"], file["y_test"]
-    tests: dict[int | None, float] = {}
-    if kept:
-        tests[None] = teacher_accuracy(bench.teacher, bench.config.teacher, bench.few, x, y)
-    measured = [(bench, trial) for trial in kept]
-    # The chosen one is the last: its number is that of a trial on the front.
-    for place, (by, trial) in enumerate([*measured, *([full] if full else [])], 1):
-        watcher.doing(f"test images: {place} of {len(kept)} networks on the front")
-        quantized = results_of(by, trial.place)["quantize"]
-        tests[trial.number] = integer_accuracy(quantized, x, y)
+    # The chosen one in full is the last: its number is that of a trial on the front.
+    measured = [*((bench, trial) for trial in kept), *([full] if full else [])]
+    tests, count = test_accuracies(bench, measured, watcher.doing)
     with np.load(bench.load.file("data.npz")) as file:
         validation = len(file["y_test"])
     last, chosen = full or (bench, chosen)
     return Found(
-        last, study.knobs, trials, kept, chosen, teacher, validation, len(y), tests,
+        last, study.knobs, trials, kept, chosen, teacher, validation, count, tests,
         full is not None,
     )  # fmt: skip
 

@@ -31,7 +31,7 @@ from tinsmith.targets.target import Target
 
 # An estimate may be over the budget by this share before a trial is given up for it: training moves
 # what constants take, and which channels go.
-SLACK = 0.02
+SLACK = 0.05
 SLACK_WHERE_SHAPES_MOVE = 0.1
 FEW = 32  # images that a network is estimated on
 
