@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from tinsmith.pipeline.cli_insight import sensitivity
+from tinsmith.pipeline.cli_insight import insight, sensitivity
 from tinsmith.pipeline.errors import (
     ConfigError,
     GateFailed,
@@ -395,6 +395,7 @@ def diff(
 
 
 app.command()(sensitivity)
+app.command()(insight)
 
 
 @app.command()

@@ -75,3 +75,15 @@ def sensitivity(
     options = read_options(None, None, shape)
     out = plot or Path(f"{model.stem}-sensitivity.svg")
     sensitivity_of_file(model, inputs, options, out, json_file, console)
+
+
+def insight(
+    config: Annotated[Path, typer.Argument(help="tinsmith.toml, or the folder that holds it.")],
+    samples: Annotated[int, typer.Option(min=1, help="How many test samples to disturb.")] = 500,
+    json_file: JsonOption = None,
+) -> None:
+    """What compression did beyond the mean: classes, disturbed samples, what flipped; a page."""
+    from tinsmith.pipeline.cli import console
+    from tinsmith.pipeline.report.insight_view import insight_of_run
+
+    insight_of_run(config, samples, json_file, console)

@@ -74,7 +74,7 @@ class MeasureSensitivity(Stage):
             bits_readings,
             names_of_layers,
         )
-        from tinsmith.pipeline.model_files import read_model
+        from tinsmith.pipeline.model_files import read_model, to_input
         from tinsmith.pipeline.report.line_chart import line_chart
         from tinsmith.pipeline.report.sensitivity_tables import panels_of
         from tinsmith.pipeline.training.loop import repeatable, seed_of
@@ -88,7 +88,9 @@ class MeasureSensitivity(Stage):
         onnx = inputs["student"].file("model.onnx")
         graph = read_model(onnx).graph
         labelled = read_labelled(inputs["load"], input_axes(onnx)[graph.inputs[0]])
-        pixels = (labelled.x_test if self.test else labelled.x_train)[chosen]
+        entry = graph.tensors[graph.inputs[0]]
+        own = (labelled.x_test if self.test else labelled.x_train)[chosen]
+        own = to_input(own, entry, "the samples")
         with repeatable(seed, self.threads):
             network = read_network(inputs["student"].path, self.student, samples)
             x, y = x[chosen], y[chosen]
@@ -96,7 +98,7 @@ class MeasureSensitivity(Stage):
             readings, left_out = network_readings(network, x, y, progress)
             known = [name for name, m in network.named_modules() if isinstance(m, LAYERS)]
         names = names_of_layers(graph, known)
-        readings += bits_readings(graph, pixels, y.numpy(), progress, names)
+        readings += bits_readings(graph, own, y.numpy(), progress, names)
         evidence = TEST if self.test else SEEN
         found = Sensitivity(self.model, evidence, len(y), whole, tuple(readings), tuple(left_out))
         write_metrics(out_dir, found.json(), FOUND)
