@@ -52,6 +52,7 @@ class PruneStudent(Stage):
                 "depth",
                 "gradual",
                 "hidden",
+                "hidden_parts",
                 "masked",
                 "masks",
                 "movement",

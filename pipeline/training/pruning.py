@@ -176,8 +176,7 @@ def _block(
     names = {layer: name for name, layer in network.named_modules()}
     width = _width(root)
     scores = criterion.scores(group, width)
-    count = width % multiple_of or multiple_of
-    channels = sorted(scores.argsort(stable=True)[:count].tolist())
+    channels, share, mean = least_important(scores, multiple_of)
     saved = sum(
         current.macs[names[member.dep.target.module]]
         * sum(index in channels for index in member.root_idxs)
@@ -186,18 +185,28 @@ def _block(
     )
     if saved <= 0:
         return None
-    total = float(scores.sum())
-    taken = float(scores[channels].sum())
     return Block(
         root,
         channels,
-        taken / total if total else 0.0,
-        taken * width / (total * count) if total else 0.0,
+        share,
+        mean,
         saved,
         current.total_macs - macs,
         width / first[root],
         sensitivities.get(root, 1.0),
     )
+
+
+def least_important(scores: Tensor, multiple_of: int) -> tuple[list[int], float, float]:
+    """As many as can go next, so that a multiple of `multiple_of` is left: their numbers, and their
+    importance as `Block` has it, share and mean."""
+    width = len(scores)
+    count = width % multiple_of or multiple_of
+    chosen = sorted(scores.argsort(stable=True)[:count].tolist())
+    total, taken = float(scores.sum()), float(scores[chosen].sum())
+    if not total:
+        return chosen, 0.0, 0.0
+    return chosen, taken / total, taken * width / (total * count)
 
 
 def _sensitivities(
