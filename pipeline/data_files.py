@@ -158,7 +158,8 @@ def finite_floats(x: NDArray[Any], where: str) -> NDArray[np.float32]:
         )
     with np.errstate(over="ignore"):
         floats: NDArray[np.float32] = np.ascontiguousarray(x, np.float32)
-    bad = np.flatnonzero(~np.isfinite(floats.reshape(len(floats), -1)).all(axis=1))
+    rows = floats.reshape(len(floats), math.prod(floats.shape[1:]))
+    bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
     if len(bad):
         raise DataError(
             f"{where}: {len(bad)} of {len(floats)} samples hold NaN or infinite values, the first "

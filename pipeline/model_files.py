@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from tinsmith.pipeline.cut import cut
 from tinsmith.pipeline.errors import ConfigError, DataError, ModelError
-from tinsmith.pipeline.graph import Array, DType, Graph, Tensor
+from tinsmith.pipeline.graph import Array, DType, Graph, Tensor, rebuild
 from tinsmith.pipeline.numerics import quantize_array
 from tinsmith.pipeline.passes import FLOAT_PASSES, INT_PASSES, run_passes
 
@@ -95,6 +95,15 @@ def _import(path: Path, options: ReadOptions) -> Graph:
         return read_onnx(path, shapes=options.shapes)
     except ModelError as e:
         raise type(e)(f"'{path}': {e}") from e
+
+
+def started_afresh(model: Model) -> Model:
+    """The model whose every run starts from the initial state, of which none is kept: its state
+    becomes constants. So a .tflite computes what an LSTM of torch or ONNX does with each sequence.
+    """
+    graph = model.graph
+    constants = [replace(graph.tensors[v.tensor], data=v.initial) for v in graph.state]
+    return replace(model, graph=rebuild(graph, tensors=constants, state=()))
 
 
 def read_quantized(

@@ -9,9 +9,9 @@ from tinsmith.pipeline.config import Config, c_name
 from tinsmith.pipeline.deployment import make_program, temporary_build
 from tinsmith.pipeline.errors import ConfigError, GateFailed
 from tinsmith.pipeline.flow import Artifact
-from tinsmith.pipeline.model_files import read_model, to_input
+from tinsmith.pipeline.model_files import to_input
 from tinsmith.pipeline.search.budget import Costs
-from tinsmith.pipeline.stages.common import read_for_device
+from tinsmith.pipeline.stages.common import read_for_device, read_integers
 from tinsmith.pipeline.stages.generate import code_options
 from tinsmith.pipeline.validation import differing_bytes, interpret, run_device
 from tinsmith.targets.target import Target, all_targets
@@ -33,7 +33,7 @@ def measure(config: Config, target: Target, few: Artifact, quantized: Artifact) 
     Raises DoesNotFit, UnsupportedModel; GateFailed where the C and the interpreter disagree, which
     is a bug.
     """
-    model = read_model(quantized.file("model.tflite"))
+    model = read_integers(quantized)
     program = make_program(
         model.graph, model_name(c_name(config)), target, code_options(config),
         model_sha256=model.sha256,

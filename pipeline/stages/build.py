@@ -9,7 +9,7 @@ from typing import ClassVar, Self
 from tinsmith.pipeline.code_options import CodeOptions
 from tinsmith.pipeline.config import Config, c_name
 from tinsmith.pipeline.flow import Artifact, Progress, Stage
-from tinsmith.pipeline.stages.common import write_metrics
+from tinsmith.pipeline.stages.common import read_integers, write_metrics
 from tinsmith.pipeline.stages.generate import (
     CHOICES,
     CODE_SOURCES,
@@ -44,10 +44,9 @@ class BuildImages(Stage):
     def run(self, inputs: Mapping[str, Artifact], out_dir: Path, progress: Progress) -> None:
         from tinsmith.codegen.emit import model_name
         from tinsmith.pipeline.deployment import build, make_program
-        from tinsmith.pipeline.model_files import read_model
         from tinsmith.targets.target import target_named
 
-        model = read_model(inputs["quantize"].file("model.tflite"))
+        model = read_integers(inputs["quantize"])
         shutil.copy(inputs["generate"].file(CHOICES), out_dir)
         names = dict.fromkeys((HOST, *self.targets))
         for i, name in enumerate(names):

@@ -6,13 +6,16 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinsmith.pipeline.flow import Artifact
 from tinsmith.pipeline.graph import Array
+
+if TYPE_CHECKING:
+    from tinsmith.pipeline.model_files import Model
 
 # The axes of [N, C, H, W] in the order in which graphs have images.
 IMAGE_AXES = (0, 2, 3, 1)
@@ -47,6 +50,15 @@ def read_labelled(load: Artifact, axes: Sequence[int] = IMAGE_AXES) -> LabelledS
 def read_for_device(load: Artifact, quantized: Artifact) -> LabelledSamples:
     """The result of the stage `load` in the layout of the model that `quantize` made."""
     return read_labelled(load, quantized.json()["input_axes"])
+
+
+def read_integers(quantized: Artifact) -> Model:
+    """The model that `quantize` made. A .tflite keeps the state of its layers from run to run; the
+    network that was trained had none, nor has this.
+    """
+    from tinsmith.pipeline.model_files import read_model, started_afresh
+
+    return started_afresh(read_model(quantized.file("model.tflite")))
 
 
 def predictions(outputs: Array) -> NDArray[np.int64]:

@@ -12,7 +12,7 @@ from tinsmith.pipeline.code_options import CodeOptions
 from tinsmith.pipeline.config import Config, c_name
 from tinsmith.pipeline.errors import ConfigError
 from tinsmith.pipeline.flow import Artifact, Progress, Stage
-from tinsmith.pipeline.stages.common import read_for_device, write_metrics
+from tinsmith.pipeline.stages.common import read_for_device, read_integers, write_metrics
 from tinsmith.pipeline.stages.quantize import GRAPH_SOURCES
 from tinsmith.targets.target import target_named
 
@@ -90,10 +90,10 @@ class GenerateCode(Stage):
 
     def run(self, inputs: Mapping[str, Artifact], out_dir: Path, progress: Progress) -> None:
         from tinsmith.pipeline.generation import GOLDEN_SAMPLES, generate
-        from tinsmith.pipeline.model_files import read_model, to_input
+        from tinsmith.pipeline.model_files import to_input
         from tinsmith.pipeline.output_folder import write_folder
 
-        model = read_model(inputs["quantize"].file("model.tflite"))
+        model = read_integers(inputs["quantize"])
         graph = model.graph
         entry = graph.tensors[graph.inputs[0]]
         labelled = read_for_device(inputs["load"], inputs["quantize"])

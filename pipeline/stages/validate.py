@@ -15,6 +15,7 @@ from tinsmith.pipeline.stages.common import (
     accuracy,
     confusion_matrix,
     read_for_device,
+    read_integers,
     write_metrics,
 )
 from tinsmith.pipeline.stages.generate import (
@@ -53,7 +54,7 @@ class ValidateTargets(Stage):
         from tinsmith.codegen.emit import model_name
         from tinsmith.pipeline.deployment import load_build, make_program
         from tinsmith.pipeline.errors import ToolMissing
-        from tinsmith.pipeline.model_files import read_model, to_input
+        from tinsmith.pipeline.model_files import to_input
         from tinsmith.pipeline.oracles import absent_oracles, installed_oracles
         from tinsmith.pipeline.validation import interpret, validate
         from tinsmith.targets.target import target_named
@@ -61,7 +62,7 @@ class ValidateTargets(Stage):
         if self.options.oracle == "required" and not installed_oracles():
             how = " or ".join(absent_oracles().values())
             raise ToolMissing(f'[validate] oracle = "required", but none is installed; run: {how}')
-        graph = read_model(inputs["quantize"].file("model.tflite")).graph
+        graph = read_integers(inputs["quantize"]).graph
         labelled = read_for_device(inputs["load"], inputs["quantize"])
         count = None if self.options.samples == "all" else int(self.options.samples)
         labels = labelled.y_test[:count]
