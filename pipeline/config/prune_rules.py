@@ -79,8 +79,13 @@ def check_prune(options: Prune, where: str) -> None:
         _check_masks(options, where)
 
 
+def has_one_training(options: Prune) -> bool:
+    """Whether weights go within one training of `epochs`, instead of in steps."""
+    masked = options.scope in ("weights", "blocks")
+    return masked and options.schedule in ("gradual", "movement")
+
+
 def _check_masks(options: Prune, where: str) -> None:
-    once = options.schedule in ("gradual", "movement")
     if options.schedule == "movement" and "criterion" in options.model_fields_set:
         raise ConfigError(
             f'{where} criterion: schedule = "movement" is a criterion of its own; leave it out'
@@ -95,7 +100,7 @@ def _check_masks(options: Prune, where: str) -> None:
             f'{where} allocation: schedule = "gradual" can\'t take "global"; allowed: budget, '
             "uniform"
         )
-    if once and (unused := sorted(options.model_fields_set & set(_STEPS))):
+    if has_one_training(options) and (unused := sorted(options.model_fields_set & set(_STEPS))):
         raise ConfigError(
             f'{where} {unused[0]}: schedule = "{options.schedule}" is one training of `epochs`; '
             "leave it out"

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel
 
-from tinsmith.pipeline.config import Config, Gates
+from tinsmith.pipeline.config import Config, Gates, Prune
+from tinsmith.pipeline.config.prune_rules import has_one_training
 from tinsmith.pipeline.flow import (
     Artifact,
     Event,
@@ -125,14 +127,19 @@ def trial_config(config: Config, target: Target) -> Config:
     if search.epochs is not None and search.epochs < config.distil.epochs:
         factor = search.epochs / config.distil.epochs
         for name in ("distil", "factorize", "prune", "quantize"):
-            table = getattr(config, name)
-            shorter = {
-                key: max(1, round(getattr(table, key) * factor)) if getattr(table, key) else 0
-                for key in ("epochs", "step_epochs")
-                if hasattr(table, key)
-            }
-            tables[name] = table.model_copy(update=shorter)
+            tables[name] = _shorter(getattr(config, name), factor)
     return config.model_copy(update=tables)
+
+
+def _shorter(table: BaseModel, factor: float) -> BaseModel:
+    """A table with as many epochs times a factor; where there are some, one at least."""
+    keys = [key for key in ("epochs", "step_epochs") if hasattr(table, key)]
+    if isinstance(table, Prune) and has_one_training(table):
+        keys.remove("step_epochs")
+    shorter = {key: getattr(table, key) * factor for key in keys}
+    return table.model_copy(
+        update={key: max(1, round(epochs)) if epochs else 0 for key, epochs in shorter.items()}
+    )
 
 
 def _bench(request: Request, config: Config, knobs: tuple[Knob, ...], watcher: Watcher) -> Bench:

@@ -92,6 +92,8 @@ def knobs_of(config: Config, takes_width: bool) -> tuple[Knob, ...]:
     }
     if not asked:
         asked = {name: list(values) for name, values in DEFAULTS.items()}
+        if config.prune.scope in ("weights", "blocks"):  # which have no macs
+            del asked["prune.macs"]
         if takes_width:
             asked[WIDTH] = dict(DEFAULT_WIDTHS)
     if WIDTH in asked and not takes_width:

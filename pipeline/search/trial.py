@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tinsmith.pipeline.config import Augment, Config
+from tinsmith.pipeline.config.prune_rules import check_prune
 from tinsmith.pipeline.errors import ConfigError, DoesNotFit, ModelError, TinsmithError
 from tinsmith.pipeline.flow import (
     Artifact,
@@ -95,6 +96,7 @@ def run_trial(bench: Bench, place: Place, others: Sequence[Trial], tell: Tell) -
     known: dict[str, Any] = {}
     try:
         config = at_place(bench.config, place)
+        check_prune(config.prune, "[prune]")
         known["kept"] = share_kept(config)
         tell("estimated")
         known["estimate"] = estimate = estimate_costs(bench, config)
@@ -124,7 +126,7 @@ def shrunk(config: Config) -> Config:
     """The configuration with as little training as there can be."""
     little = {
         "epochs": 1, "step_epochs": 1, "steps": 1, "batch": FEW, "calibration": FEW,
-        "measured_on": FEW,
+        "measured_on": FEW, "rewind_epoch": 0,
     }  # fmt: skip
     tables = {}
     for name in config.__class__.model_fields:
@@ -133,18 +135,23 @@ def shrunk(config: Config) -> Config:
             continue
         changes = {key: value for key, value in little.items() if hasattr(table, key)}
         if name == "quantize":
-            changes["epochs"] = 0
+            changes |= {"epochs": 0, "rounding": "nearest"}
         tables[name] = table.model_copy(update=changes)
     still = Augment(rotate_degrees=0, shift_pixels=0, scale=0, shear=0)
     return config.model_copy(update={**tables, "augment": still})
 
 
 def share_kept(config: Config) -> float:
-    """The share of the student's MACs that is left of it after its training."""
-    kept = config.prune.macs
+    """The share of the student's MACs, or of its weights, that is left of it after its training."""
+    kept = config.prune.macs if shapes_move(config) else config.prune.density
     if config.factorize.ranks in ("automatic", "budget"):
         return kept * config.factorize.macs
     return kept * config.factorize.energy if config.factorize.ranks == "energy" else kept
+
+
+def shapes_move(config: Config) -> bool:
+    """Whether what is pruned goes physically, instead of becoming 0."""
+    return config.prune.scope not in ("weights", "blocks")
 
 
 def _train(
@@ -222,7 +229,7 @@ def _last_network(done: Mapping[str, Artifact]) -> str:
 
 def _may_fit(budget: Budget, estimate: Costs, config: Config) -> bool:
     """Whether a network could keep the budget once it is trained."""
-    moving = share_kept(config) < 1
+    moving = shapes_move(config) and share_kept(config) < 1
     slack = 1 + (SLACK_WHERE_SHAPES_MOVE if moving else SLACK)
     spent = estimate.named()
     return all(spent[name] <= limit * slack for name, limit in budget.limits().items())

@@ -159,6 +159,38 @@ def test_a_width_is_searched_only_where_the_student_takes_one() -> None:
         knobs_of(config_of(search={"distil": {"width": [1.0]}}), takes_width=False)
 
 
+def test_trials_are_shorter_by_one_factor_and_measured_on_held_out_images() -> None:
+    from tinsmith.pipeline.search.search import trial_config
+
+    config = config_of(epochs=6)
+    shorter = trial_config(config, target_named("cortex-m0plus"))
+    assert (config.distil.epochs, shorter.distil.epochs) == (60, 6)
+    assert (config.prune.epochs, shorter.prune.epochs) == (24, 2)
+    assert shorter.prune.step_epochs == 1
+    assert shorter.quantize.epochs == 0
+    assert shorter.data.validation == 0.1
+    assert shorter.generate.targets == ["cortex-m0plus"]
+    same = trial_config(config_of(), target_named("cortex-m0plus"))
+    assert same.distil == config.distil and same.prune == config.prune
+
+
+def test_a_trial_of_weights_pruned_in_one_training_is_a_sound_configuration() -> None:
+    from tinsmith.pipeline.config.prune_rules import check_prune
+    from tinsmith.pipeline.search.search import trial_config
+
+    tables = {
+        "teacher": {"model": "m.py:Teacher"},
+        "distil": {"model": "m.py:Student"},
+        "prune": {"scope": "weights", "schedule": "gradual"},
+        "compress": {"epochs": 6},
+    }
+    config = parse_config(tables, Path("/nowhere/tinsmith.toml"))
+    assert "prune.macs" not in [knob.name for knob in knobs_of(config, takes_width=True)]
+    shorter = trial_config(config, target_named("cortex-m0plus"))
+    check_prune(shorter.prune, "[prune]")
+    assert shorter.prune.epochs == 2
+
+
 # --- outcomes and the front
 
 
