@@ -113,7 +113,7 @@ def _torch_says(network: nn.Module) -> Callable[[Samples], NDArray[Any]]:
 
     def say(x: Samples) -> NDArray[Any]:
         with torch.no_grad():
-            parts = [network.eval()(part) for part in torch.from_numpy(x).split(_BATCH)]
+            parts = [network.eval()(part) for part in torch.split(torch.from_numpy(x), _BATCH)]
         logits: NDArray[Any] = torch.cat(parts).numpy()
         return logits
 
@@ -148,8 +148,9 @@ def _pictures(
     chosen = [flipped.sample for flipped in effects.flipped]
     images = torch.from_numpy(x[chosen])
     labels = torch.tensor([flipped.label for flipped in effects.flipped], dtype=torch.int64)
+    none = np.empty((0, 1, 1), np.float32)
     maps = {
-        name: saliency(network, images, labels, seed).numpy() if chosen else np.empty((0, 1, 1))
+        name: saliency(network, images, labels, seed).numpy() if chosen else none
         for name, network in networks.items()
     }
     return Pictures(images.numpy(), maps)
