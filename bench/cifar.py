@@ -199,21 +199,25 @@ def short_table(before: Network, results: Mapping[str, Network]) -> list[str]:
 
 
 def section(
-    config: Config, before: Network, after: Network, short: Mapping[str, Network], epochs: int
+    config: Config,
+    images: int,
+    before: Network,
+    after: Network,
+    short: Mapping[str, Network],
+    epochs: int,
 ) -> str:
-    """The benchmark's part of the page."""
+    """The benchmark's part of the page; images: how many to train on."""
     prune = config.prune
     trained = prune.step_epochs * (prune.steps - 1) + prune.epochs
-    images = len(before.right)
     return "\n".join([
         "## Pruning, CIFAR-10",
         "",
         f"ResNet8 (16, 32, 64 channels) of [examples/cifar10](../examples/cifar10), trained for "
         f"{config.teacher.epochs} epochs on",
-        f"15,000 JPEG images and measured on {images:,}. Whole channels go until half of the MACs "
-        "are left, then the",
-        f"network learns what it said before, {trained} epochs in all. Intervals are of paired "
-        "differences on the test",
+        f"{images:,} images and measured on {len(before.right):,}. Whole channels go until "
+        f"{100 * prune.macs:.0f} % of the MACs are left, then the",
+        f"network learns what it said before, {trained} epochs in all; the unpruned one is not "
+        "trained further. Intervals are of paired differences on the test",
         f"images; the C's bytes are the interpreter's. Bars: at most {MOST_POINTS_LOST:.0f} point "
         f"lost, instructions {LEAST_INSTRUCTIONS_SAVED:.0f} % fewer.",
         "",
@@ -238,7 +242,7 @@ def missed(before: Network, after: Network) -> list[str]:
     assert before.int8_right is not None
     assert after.int8_right is not None
     lost = -paired_difference(after.int8_right, before.int8_right)[0]
-    saved = 100 * (1 - after.device["instructions"] / before.device["instructions"])
+    saved = 100 - 100 * after.device["instructions"] / before.device["instructions"]
     found = []
     if lost > MOST_POINTS_LOST:
         found.append(f"{lost:.2f} points lost; at most {MOST_POINTS_LOST}")
@@ -292,7 +296,8 @@ def main() -> int:
         print(
             f"\r\033[K{name}: {_percent(short[name].right)}, {short[name].macs:,} MACs", flush=True
         )
-    text = section(config, before, after, short, args.short)
+    images = len(read_samples(done["load"].path).y_train)
+    text = section(config, images, before, after, short, args.short)
     print(f"\r\033[K{text}")
     for line in missed(before, after):
         print(f"missed: {line}", file=sys.stderr)

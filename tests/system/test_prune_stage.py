@@ -34,14 +34,20 @@ class Net(nn.Sequential):
         super().__init__(nn.Conv2d(1, 8, 3, stride=2, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
                          nn.Flatten(), nn.Linear(200, classes))
 
+class Wide(nn.Sequential):
+    def __init__(self, classes):
+        super().__init__(nn.Conv2d(1, 16, 3, bias=False), nn.BatchNorm2d(16), nn.ReLU(),
+                         nn.Conv2d(16, 24, 3, stride=2, bias=False), nn.BatchNorm2d(24), nn.ReLU(),
+                         nn.Flatten(), nn.Linear(24 * 16, classes))
+
 class Rows(nn.Module):
     def __init__(self, classes):
         super().__init__()
         self.lstm = nn.LSTM(12, 24, batch_first=True)
-        self.head = nn.Linear(24, classes)
+        self.head = nn.Linear(24 * 12, classes)
 
     def forward(self, x):
-        return self.head(self.lstm(x.flatten(1, 2))[0][:, -1])
+        return self.head(self.lstm(x.flatten(1, 2))[0].flatten(1))
 """
 
 CONFIG = """
@@ -55,8 +61,9 @@ scale = 0
 shear = 0
 [teacher]
 model = "models.py:{model}"
-epochs = 4
+epochs = 8
 batch = 20
+learning_rate = 8e-3
 [distil]
 model = "models.py:{model}"
 start = "teacher"
@@ -127,10 +134,21 @@ def test_rewinding_takes_the_weights_that_distil_kept(tmp_path: Path) -> None:
     assert found["accuracy"] >= 90
 
 
-def test_fewer_hidden_units_are_fewer_instructions_and_bytes_on_the_device(tmp_path: Path) -> None:
-    made, _ = run(tmp_path, 'scope = "hidden"\nmacs = 0.5\nsteps = 1', "Rows")
+@pytest.mark.parametrize(
+    ("model", "prune", "layers"),
+    [
+        ("Rows", 'scope = "hidden"\nmacs = 0.5\nsteps = 1', ["lstm"]),
+        ("Wide", 'criterion = "taylor"\nmacs = 0.5\nsteps = 1', ["0", "3"]),
+    ],
+)
+def test_fewer_units_and_channels_are_fewer_instructions_and_bytes_on_the_device(
+    model: str, prune: str, layers: list[str], tmp_path: Path
+) -> None:
+    made, _ = run(tmp_path, prune, model)
     found = metrics(made["prune"])
-    assert [r["layer"] for r in found["removed"]] == ["lstm"]
+    assert found["macs"] <= 0.5 * found["before"]["macs"]
+    assert found["accuracy"] >= found["before"]["accuracy"] - 2
+    assert {r["layer"] for r in found["removed"]} <= {*layers}
     counted = []
     for stage in ("distil", "prune"):
         graph = read_model(made[stage] / "model.onnx").graph
