@@ -78,7 +78,7 @@ def _type_text(annotation: Any) -> str:
     if annotation is Path:
         return "path"
     if annotation is ModelRef:
-        return "`file.py:Class`"
+        return "`file.py:name`"
     return _TYPE_TEXTS[annotation]
 
 

@@ -92,7 +92,7 @@ class Validate(Table):
     """Comparison of what the target computes with what the interpreter computes."""
 
     samples: SampleCount = Field(
-        default="all", description="How many test images run on each target."
+        default="all", description="How many test samples run on each target."
     )
     oracle: Literal["auto", "required", "off"] = Field(
         default="auto",

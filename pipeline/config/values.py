@@ -15,9 +15,9 @@ from pydantic_core import PydanticCustomError
 
 
 class ModelRef(BaseModel):
-    """A class or function in a Python file, which makes the untrained network.
+    """A class or function in a user's Python file: what makes a network, a data set, a loss.
 
-    width: what it is called with as `width=`, if anything.
+    width: what a network is made with as `width=`, if anything.
     """
 
     model_config = ConfigDict(frozen=True)
