@@ -76,6 +76,8 @@ class FlowView:
 
 def print_report(console: Console, config: Config, report: Mapping[str, Any]) -> None:
     _print_accuracy(console, report)
+    if "weights" in report:
+        _print_weights(console, report["weights"])
     if "validation" in report:
         _print_targets(console, report["validation"])
         last = report["validation"][config.generate.targets[-1]]
@@ -88,7 +90,7 @@ def print_report(console: Console, config: Config, report: Mapping[str, Any]) ->
 
 def _print_accuracy(console: Console, report: Mapping[str, Any]) -> None:
     samples = report.get("test_samples")
-    title = "Accuracy" + (f" on {samples:,} test images" if samples else "")
+    title = "Accuracy" + (f" on {samples:,} test samples" if samples else "")
     table = simple_table(
         ("stage", "left"), ("accuracy", "right"), ("parameters", "right"), ("MACs", "right"),
         title=title,
@@ -101,6 +103,11 @@ def _print_accuracy(console: Console, report: Mapping[str, Any]) -> None:
             number(report["macs"].get(key)),
         )
     console.print(table)
+
+
+def _print_weights(console: Console, weights: Mapping[str, Any]) -> None:
+    layers = ", ".join(f"{name} {grid}" for name, grid in weights["layers"].items())
+    console.print(f"weights, packed: {weights['weight_bytes']:,} bytes; {layers}", markup=False)
 
 
 def _print_targets(console: Console, validation: Mapping[str, Any]) -> None:
