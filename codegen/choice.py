@@ -5,14 +5,15 @@
   smallest takes for the layer, and 1.75 KiB.
 - size: the fewest flash bytes of the graph as a whole.
 
-Costs are measured ones where there are any, else those of the cost model, by which a
-kernel must be a twelfth faster than plain C to take its place. Kernels of which nothing is
+Costs are measured ones where there are any, else those of the cost model, by which a kernel must
+be faster than plain C by what the model errs by to take its place. Kernels of which nothing is
 known come last, in the order of the table KERNELS.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 
 from tinsmith.codegen.cost import Cost, estimate
@@ -32,7 +33,12 @@ BY_ORDER = frozenset(
 )
 
 JUSTIFIED_RATIO, JUSTIFIED_BYTES = 1.5, 1792
+# What the model errs by on small layers, as a part of the instructions.
 MODEL_ERROR = 0.08
+MODEL_ERRORS = {
+    "conv2d_pairs": 0.2, "depthwise_line_m3": 0.01, "depthwise_line_m0": 0.2,
+    "fully_connected_fours_m0": 0.15,
+}  # fmt: skip
 
 
 def usable_kernels(
@@ -57,9 +63,10 @@ def usable_kernels(
         kernels = kernels_of(node.op, isa)
         own = measured.get(node.name)
         costs = _estimates(kernels, call, isa) if own is None else own
-        order = _ranked(kernels, costs, objective, MODEL_ERROR if own is None else 0)
+        order = _ranked(kernels, costs, objective, estimated=own is None)
         wanted = [k for k in kernels if k.name == choice.get(node.name)]
-        fitting = (k for k in (*wanted, *order) if k.when(call))
+        worth = [k for k in order if objective == "time" or k.worth(call)]
+        fitting = (k for k in (*wanted, *worth) if k.when(call))
         only = objective in ("balanced", "time") or node.name in choice
         found[node.name] = tuple(itertools.islice(fitting, 1) if only else fitting)
         every[node.name] = costs
@@ -73,18 +80,26 @@ def _estimates(kernels: Sequence[Kernel], call: OpCall, isa: Sequence[str]) -> C
     return {name: cost for name, cost in found.items() if cost is not None}
 
 
-def _ranked(kernels: Sequence[Kernel], costs: Costs, objective: str, error: float) -> list[Kernel]:
-    """Best first; what is not justified is left out."""
+def _ranked(
+    kernels: Sequence[Kernel], costs: Costs, objective: str, *, estimated: bool
+) -> list[Kernel]:
+    """Best first; what is not justified is left out, what may be slower than plain C comes after
+    it."""
     known = [k for k in kernels if k.name in costs]
     if objective in ("balanced", "ram") and known:
         least = min(costs[k.name].flash_bytes for k in known)
         most = JUSTIFIED_RATIO * least + JUSTIFIED_BYTES
         known = [k for k in known if k.isa == "c" or costs[k.name].flash_bytes <= most]
 
-    def instructions(kernel: Kernel) -> float:
-        return costs[kernel.name].instructions * (1 if kernel.isa == "c" else 1 / (1 - error))
+    plain = min((costs[k.name].instructions for k in known if k.isa == "c"), default=math.inf)
 
-    return sorted(known, key=instructions) + [k for k in kernels if k.name not in costs]
+    def rank(kernel: Kernel) -> tuple[bool, float]:
+        count = most = costs[kernel.name].instructions
+        if estimated and kernel.isa != "c":
+            most /= 1 - MODEL_ERRORS.get(kernel.name, MODEL_ERROR)
+        return most > plain, count
+
+    return sorted(known, key=rank) + [k for k in kernels if k.name not in costs]
 
 
 def _smallest(graph: Graph, usable: Usable, costs: Mapping[str, Costs]) -> Usable:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -235,8 +236,9 @@ def _functions(program: Program, env: jinja2.Environment) -> tuple[list[_Functio
     them become parameters.
     """
     groups: dict[str, list[Step]] = {}
-    for step in program.steps:
-        groups.setdefault(_key(step), []).append(step)
+    keys = _keys(program)
+    for key, step in zip(keys, program.steps, strict=True):
+        groups.setdefault(key, []).append(step)
     # A layer may be called as a kernel is, and its arrays as a kernel's function.
     taken: set[str] = {c.name for c in program.constants}
     functions: list[_Function] = []
@@ -251,7 +253,7 @@ def _functions(program: Program, env: jinja2.Environment) -> tuple[list[_Functio
             text = text.replace("static void ", "static __attribute__((noinline)) void ", 1)
         functions.append(_Function(name, text))
         call_by_key[key] = (name, parameters)
-    calls = [_call(step, *call_by_key[_key(step)]) for step in program.steps]
+    calls = [_call(s, *call_by_key[key]) for s, key in zip(program.steps, keys, strict=True)]
     return functions, calls
 
 
@@ -262,8 +264,26 @@ def _stays_a_call(program: Program, steps: Sequence[Step]) -> bool:
     registers the frames of all kernels, inlined, would lie on the stack at once.
     """
     in_stripes = len({s.node.name for s in steps}) < len(steps)
-    few_registers = "m0" in program.isa and program.objective != "time"
-    return in_stripes or few_registers
+    return in_stripes or _has_few_registers(program)
+
+
+def _has_few_registers(program: Program) -> bool:
+    """Whether what a function holds goes to the stack, and that matters more than a call."""
+    return "m0" in program.isa and program.objective != "time"
+
+
+def _keys(program: Program) -> list[str]:
+    """By step, what steps of one function have in common.
+
+    With few registers a layer in stripes has its function for itself: what differs from layer to
+    layer would lie on the stack, as parameters and as numbers that run keeps for the next call.
+    """
+    calls = Counter(s.node.name for s in program.steps)
+    few = _has_few_registers(program)
+    return [
+        f"{s.node.name if few and s.is_layer and calls[s.node.name] > 1 else ''}|{_key(s)}"
+        for s in program.steps
+    ]
 
 
 def _key(step: Step) -> str:

@@ -15,6 +15,7 @@ Planner = Callable[[Kernels, int], Layout | None]  # the plan where it is smalle
 MOST_LAYOUTS = 4  # how many cuts into chains are laid out
 MODEST = 1.1  # times the instructions of whole layers
 SAVING = 1 / 8  # of the arena: what a slower kernel has to save
+FLASH_FOR_RAM = 8  # bytes of flash that one of RAM is worth: about as many as parts have
 
 
 def least_ram(
@@ -36,6 +37,27 @@ def least_ram(
     if limit_bytes is not None and _size(best) <= limit_bytes:
         return best
     return _improved(plan, best, kernels, SAVING if limit_bytes is None else 0)
+
+
+def leaner(kernels: Kernels, fastest: Kernels) -> Kernels | None:
+    """The kernels with those first that are the fastest whatever flash they take, where they need
+    less scratch; None where there are none."""
+    found = dict(kernels)
+    for name, own in kernels.items():
+        fast = fastest[name][0]
+        if fast.plan.scratch_bytes < own[0].plan.scratch_bytes:
+            found[name] = [fast, *(c for c in own if c.kernel is not fast.kernel)]
+    return None if all(found[name] is own for name, own in kernels.items()) else found
+
+
+def less_memory(one: Layout, other: Layout) -> Layout:
+    """The layout of less arena, where it does not take too much flash for that."""
+
+    def memory_of(layout: Layout) -> int:
+        constants = sum(c.nbytes for choice in layout.choices for c in choice.plan.constants)
+        return FLASH_FOR_RAM * _size(layout) + constants
+
+    return min(one, other, key=memory_of)
 
 
 def _size(layout: Layout) -> int:

@@ -13,7 +13,7 @@ from tinsmith.codegen.calls import Choice, Kernels, Network, network_of
 from tinsmith.codegen.choice import Measured, Usable, usable_kernels
 from tinsmith.codegen.flashes import into_flashes
 from tinsmith.codegen.layout import Layout, lay_out
-from tinsmith.codegen.least_ram import least_ram
+from tinsmith.codegen.least_ram import leaner, least_ram, less_memory
 from tinsmith.codegen.program import Memory, Program, StateView, aliases
 from tinsmith.codegen.regions import into_memories
 from tinsmith.codegen.steps import places_of, steps_of
@@ -110,6 +110,10 @@ def _laid_out(
     limit = options.ram_bytes
     if options.objective == "ram":
         least = least_ram(net, kernels, whole)
+        fastest = usable_kernels(net.graph, isa, "time", options.choice, options.measured)
+        lean = leaner(kernels, choices_of(net.graph, fastest))
+        if lean is not None:
+            least = less_memory(least, least_ram(net, lean, lay_out(net, lean)))
         if limit is not None and least.plan.arena_bytes > limit:
             least = least_ram(net, kernels, least, limit)
         return placed(least)

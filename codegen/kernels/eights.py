@@ -18,7 +18,6 @@ from tinsmith.codegen.kernels.dealing import deal_parts
 from tinsmith.codegen.kernels.dsp import (
     STREAM_POINTER,
     as_words,
-    conv2d_when,
     layer,
     stream_constant,
 )
@@ -27,7 +26,6 @@ from tinsmith.codegen.kernels.pairs import (
     BLOCK_COST,
     MOST_WAITING_GROUPS,
     blocks_of,
-    short_when,
 )
 from tinsmith.codegen.kernels.short import steps_of
 from tinsmith.codegen.kernels.tiles import eights_name
@@ -49,15 +47,6 @@ def is_worth(call: OpCall) -> bool:
     wide = -(-outputs // CHANNELS) * taps * 4 * TAP_WORDS
     more = wide - (outputs + 2) * taps
     return more <= MOST_MORE_BYTES and pixels * taps * PACKING >= WORTH * more
-
-
-def eights_when(call: OpCall) -> bool:
-    return conv2d_when(call) and is_worth(call)
-
-
-def eights_when_short(call: OpCall) -> bool:
-    """The same, by short products."""
-    return short_when(call) and is_worth(call)
 
 
 def in_parts(weights: NDArray[np.int8]) -> list[NDArray[np.int8]]:

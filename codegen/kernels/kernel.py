@@ -37,6 +37,10 @@ def is_int8_or_int16(call: OpCall) -> bool:
     return is_int8(call) or is_int16(call)
 
 
+def always(call: OpCall) -> bool:
+    return True
+
+
 @dataclass(frozen=True)
 class Kernel:
     """A way to compute an op on an instruction set.
@@ -44,6 +48,7 @@ class Kernel:
     template: file in templates/kernels, without .c.j2.
     when: whether the kernel can compute this call; an earlier entry of the table wins.
     plan: constants, parameters, scratch and overlap for this call.
+    worth: whether what it saves on a whole layer is worth its flash, unless time alone counts.
     """
 
     name: str
@@ -52,3 +57,4 @@ class Kernel:
     template: str
     plan: Callable[[OpCall], KernelPlan]
     when: Callable[[OpCall], bool] = is_int8
+    worth: Callable[[OpCall], bool] = always

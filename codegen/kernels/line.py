@@ -35,6 +35,11 @@ def line_when(call: OpCall) -> bool:
     return is_provable(by_channel(w), call, depthwise_conv2d.requant(call))
 
 
+def longer_line_when(call: OpCall) -> bool:
+    """The same but for lines that make one pixel, of which two of three columns are border."""
+    return line_when(call) and call.output.shape[2] > 1
+
+
 def line_when_short(call: OpCall) -> bool:
     """The same, by short products."""
     weights = by_channel(call.input(1).value()) if line_when(call) else None

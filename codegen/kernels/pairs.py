@@ -31,6 +31,7 @@ PIXELS = 4
 MOST_WAITING_GROUPS = 8  # of 16 bytes each, on the stack
 BLOCK_COST = 33  # instructions
 MOST_TAPS = 0xFFFF // 16 - 64  # places are 16 bits, taps are filled up to whole blocks
+MOST_SIZE = 0xFFFF
 PLACE_POINTER = Pointer("const uint16_t", "place", ("const", 1))
 COLUMN_POINTER = Pointer("uint32_t", "column", ("scratch", 0))
 
@@ -151,8 +152,14 @@ def octets_parts(
     )
 
 
+def _fits(call: OpCall) -> bool:
+    """Whether places of taps and sizes of windows are as narrow as the kernel holds them."""
+    taps, fields = call.input(1).value()[0].size, window_fields(call, call.input(1).shape[1:3])
+    return taps <= MOST_TAPS and max(fields[f] for f in fields if f != "out_c") <= MOST_SIZE
+
+
 def pairs_when(call: OpCall) -> bool:
-    return conv2d_when(call) and call.input(1).value()[0].size <= MOST_TAPS
+    return conv2d_when(call) and _fits(call)
 
 
 def short_when(call: OpCall) -> bool:
@@ -164,7 +171,7 @@ def short_when(call: OpCall) -> bool:
 
 
 def octets_when(call: OpCall) -> bool:
-    return short_when(call) and call.input(1).value()[0].size <= MOST_TAPS
+    return short_when(call) and _fits(call)
 
 
 def conv2d_octets_plan(call: OpCall) -> KernelPlan:

@@ -66,4 +66,5 @@ def saturated_plan(call: OpCall) -> KernelPlan:
     size = plan.shape["size"]
     clamped = (plan.shape["y_min"], plan.shape["y_max"]) != (-128, 127)
     fixed = {**plan.fixed, "clamped": clamped, "rest": size % 8 != 0}
-    return replace(plan, fixed=fixed, shape={**plan.shape, "eights": size // 8, "rests": size % 8})
+    parts = {"sixteens": size // 16, "eights": size // 8 % 2, "rests": size % 8}
+    return replace(plan, fixed=fixed, shape={**plan.shape, **parts})

@@ -70,6 +70,28 @@ def test_the_least_ram_gives_the_bytes_of_tflite_micro_on_every_sample(name: str
             np.testing.assert_array_equal(y, golden.y, err_msg=golden.kind)
 
 
+@pytest.mark.parametrize(
+    ("core", "name", "arena_bytes", "stack_bytes"),
+    [
+        ("cortex-m0plus", "mlperf_tiny/kws_ref_model_int8", 5_120, 400),
+        ("cortex-m3", "mlperf_tiny/kws_ref_model_int8", 5_120, 400),
+        ("cortex-m0plus", "mlperf_tiny/ic_resnet8_int8", 22_000, 512),
+    ],
+)
+def test_cores_of_few_registers_need_little_arena_and_stack(
+    core: str, name: str, arena_bytes: int, stack_bytes: int
+) -> None:
+    graph, target = run_passes(load(name), INT_PASSES), target_named(core)
+    golden = goldens(graph, name)[0]
+    program = lower(graph, "net", target.isa, LowerOptions("ram"))
+    with temporary_build(program, target) as made, open_runner(made.image, target) as runner:
+        assert made.image.sizes is not None
+        (result,) = runner.run([(golden.x[0].tobytes(),)])
+    assert result.outputs[0] == golden.y[0].tobytes()
+    assert made.image.sizes.ram_bytes <= arena_bytes
+    assert (result.stack_bytes or 0) <= stack_bytes
+
+
 @pytest.mark.parametrize("name", ["mlperf_tiny/kws_ref_model_int8", "mlperf_tiny/vww_96_int8"])
 def test_stripes_take_few_instructions_more(name: str) -> None:
     graph, target = run_passes(load(name), INT_PASSES), target_named("cortex-m4")

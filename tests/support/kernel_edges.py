@@ -129,10 +129,12 @@ def edge_parts() -> list[Graph]:
 
 
 def most_specific(graph: Graph, isa: tuple[str, ...], without: str = WINOGRAD) -> LowerOptions:
-    """Every layer by the kernel that stands first in the table, however small the layer is."""
+    """Every layer by the kernel that stands first in the table, however small the layer is, but
+    for those that are not worth their flash."""
     choice = {}
     for node in graph.nodes:
-        found = (k for k in kernels_of(node.op, isa) if k.when(call_of(graph, node)))
+        call = call_of(graph, node)
+        found = (k for k in kernels_of(node.op, isa) if k.when(call) and k.worth(call))
         choice[node.name] = next(k.name for k in found if k.name != without)
     return LowerOptions(choice=choice)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -81,6 +82,18 @@ def test_stripes_that_are_alike_are_a_loop() -> None:
     assert text.count("for (int32_t stripe = 0; stripe < ") == len(program.loops)
     assert " * stripe]" in text
     assert "a round */" in text
+
+
+@pytest.mark.parametrize(("isa", "shared"), [(M4, True), (("m0", "c"), False)])
+def test_layers_in_stripes_share_functions_unless_registers_are_few(
+    isa: tuple[str, ...], shared: bool
+) -> None:
+    program = lower(encoder(), "net", isa, LowerOptions("ram"))
+    calls = re.findall(r"/\* (\w+): .*\n +(\w+)\(", emit(program).model["net.c"])
+    found = {(layer, function) for layer, function in calls if layer in program.streamed}
+    functions = [function for _, function in found]
+    assert {layer for layer, _ in found} == {*program.streamed}
+    assert (len(functions) > len(set(functions))) == shared
 
 
 def changed(program: Program, place: int, step: Step) -> Program:

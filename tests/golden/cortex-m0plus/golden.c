@@ -105,7 +105,7 @@ static __attribute__((naked, noinline, used)) void octets_1x8_groups_of_4_half_1
     int32_t count TAKEN_BY_ASSEMBLY)          /* stack */
 {
     /* r0-r3 four words of a tap, then products; r4 a weight, r5 four of them, r6 column, r7 stream, r8-r11 sums,
-     * r12 end of the block */
+     * r12 end of the block; the arguments on the stack give way to stream, the column's end, the bytes of a block, count */
     __asm__ volatile(
         ".syntax unified\n\t" /* gcc's own default for Armv6-M is the older syntax */
         "push {r4-r7, lr}\n\t"
@@ -114,21 +114,21 @@ static __attribute__((naked, noinline, used)) void octets_1x8_groups_of_4_half_1
         "mov r6, r10\n\t"
         "mov r7, r11\n\t"
         "push {r4-r7}\n\t"
-        "sub sp, sp, #84\n\t"                        /* sp: H of four sums, S of four, column, y, places of pixels 0-7, end of column, bytes of a block, stream */
+        "sub sp, sp, #72\n\t"                        /* sp: H of four sums, S of four, column, y, places of pixels 0-7 */
         "str r1, [sp, #32]\n\t"
         "str r2, [sp, #36]\n\t"
-        "str r0, [sp, #80]\n\t"
-        "ldr r4, [sp, #124]\n\t"
+        "ldr r4, [sp, #112]\n\t"
         "lsls r4, r4, #4\n\t"
         "adds r4, r4, r1\n\t"
-        "ldr r5, [sp, #128]\n\t"
+        "str r4, [sp, #112]\n\t"
+        "ldr r5, [sp, #116]\n\t"
         "lsls r5, r5, #4\n\t"
-        "add r0, sp, #72\n\t"
-        "stmia r0!, {r4, r5}\n\t"
+        "str r5, [sp, #116]\n\t"
+        "ldr r4, [sp, #108]\n\t"
+        "str r0, [sp, #108]\n\t"
         "add r0, sp, #40\n\t"
         "movs r1, #8\n\t"
         "movs r2, #0\n\t"
-        "ldr r4, [sp, #120]\n\t"
         "8:\n\t"                                     /* where the pixels lie */
         "stmia r0!, {r2}\n\t"
         "subs r4, r4, #1\n\t"
@@ -138,7 +138,7 @@ static __attribute__((naked, noinline, used)) void octets_1x8_groups_of_4_half_1
         "subs r1, r1, #1\n\t"
         "bne 8b\n\t"
         "0:\n\t"                                     /* a channel */
-        "ldr r7, [sp, #80]\n\t"
+        "ldr r7, [sp, #108]\n\t"
         "ldmia r7!, {r0}\n\t"
         "movs r1, r0\n\t"
         "movs r2, r0\n\t"
@@ -155,7 +155,7 @@ static __attribute__((naked, noinline, used)) void octets_1x8_groups_of_4_half_1
         "1:\n\t"                                     /* a block */
         "mov r0, sp\n\t"
         "mov lr, r0\n\t"
-        "ldr r0, [sp, #76]\n\t"
+        "ldr r0, [sp, #116]\n\t"
         "adds r0, r0, r6\n\t"
         "mov r12, r0\n\t"
         "2:\n\t"                                     /* its groups */
@@ -208,7 +208,7 @@ static __attribute__((naked, noinline, used)) void octets_1x8_groups_of_4_half_1
         "b 2b\n\t"
         "3:\n\t"                                     /* the sums of the block into H (r4-r7) and S (r8-r11) */
         "mov r0, lr\n\t"
-        "str r7, [r0, #80]\n\t"
+        "str r7, [r0, #108]\n\t"
         "ldmia r0!, {r4-r7}\n\t"
         "ldmia r0!, {r1-r3}\n\t"
         "ldr r0, [r0]\n\t"
@@ -233,7 +233,7 @@ static __attribute__((naked, noinline, used)) void octets_1x8_groups_of_4_half_1
         "mov r0, sp\n\t"
         "cmp r0, lr\n\t"
         "bne 4b\n\t"
-        "ldr r0, [sp, #72]\n\t"
+        "ldr r0, [sp, #112]\n\t"
         "cmp r0, r12\n\t"
         "beq 5f\n\t"
         "mov r0, sp\n\t"
@@ -245,7 +245,7 @@ static __attribute__((naked, noinline, used)) void octets_1x8_groups_of_4_half_1
         "mov r1, r11\n\t"
         "str r1, [r0]\n\t"
         "mov r6, r12\n\t"
-        "ldr r7, [sp, #80]\n\t"
+        "ldr r7, [sp, #108]\n\t"
         "b 1b\n\t"
         "5:\n\t"                                     /* lower sums: S - (H << 16) */
         "lsls r0, r4, #16\n\t"
@@ -261,9 +261,9 @@ static __attribute__((naked, noinline, used)) void octets_1x8_groups_of_4_half_1
         "rsbs r3, r3, #0\n\t"
         "add r3, r11\n\t"
         "push {r0-r7}\n\t"                           /* the sums of pixels 0 to 7 */
-        "ldr r7, [sp, #112]\n\t"
+        "ldr r7, [sp, #140]\n\t"
         "ldmia r7!, {r0-r2, r5}\n\t"
-        "str r7, [sp, #112]\n\t"
+        "str r7, [sp, #140]\n\t"
         "mov r9, r0\n\t"                             /* reach */
         "uxth r3, r1\n\t"                            /* halves of the multiplier */
         "lsrs r4, r1, #16\n\t"
@@ -376,13 +376,13 @@ static __attribute__((naked, noinline, used)) void octets_1x8_groups_of_4_half_1
         "ldr r1, [sp, #72]\n\t"
         "strb r2, [r7, r1]\n\t"
         "add sp, sp, #32\n\t"
-        "ldr r0, [sp, #132]\n\t"
+        "ldr r0, [sp, #120]\n\t"
         "subs r0, r0, #1\n\t"
-        "str r0, [sp, #132]\n\t"
+        "str r0, [sp, #120]\n\t"
         "beq 7f\n\t"
         "bl 0b\n\t"
         "7:\n\t"
-        "add sp, sp, #84\n\t"
+        "add sp, sp, #72\n\t"
         "pop {r4-r7}\n\t"
         "mov r8, r4\n\t"
         "mov r9, r5\n\t"
@@ -660,15 +660,15 @@ static const uint16_t *pack_two_short(uint32_t *to, const uint16_t *place, const
 }
 #endif
 
-/* What a layer's windows are; border stands for a pixel that the image lacks. */
+/* What a layer's windows are; border stands for a pixel that the image lacks. Narrow, since it lies on the stack. */
 typedef struct {
     const int8_t *x;
     const int8_t *border;
-    int32_t in_h, in_w, in_c;
-    int32_t kernel_h, kernel_w;
-    int32_t stride_h, stride_w;
-    int32_t dilation_h, dilation_w;
-    int32_t pad_top, pad_left;
+    uint16_t in_h, in_w, in_c;
+    uint16_t kernel_h, kernel_w;
+    uint16_t stride_h, stride_w;
+    uint16_t dilation_h, dilation_w;
+    uint16_t pad_top, pad_left;
 } pack_windows_short_t;
 
 static inline const int8_t *pack_windows_short_pixel(const pack_windows_short_t *k, int32_t iy, int32_t ix)
@@ -833,7 +833,9 @@ static __attribute__((noinline)) void conv2d_octets(const int8_t *x, int8_t *y, 
     int8_t *const border = (int8_t *)&column[4 * 12];
     fill_bytes(border, -128, 1);
     const pack_windows_short_t windows = {
-        x, border, 8, 8, 1, 3, 3, 2, 2, 1, 1, 0, 0,
+        x, border,
+        8, 8, 1, 3, 3, 2, 2,
+        1, 1, 0, 0,
     };
     int32_t oy = 0;
     int32_t ox = 0;
