@@ -30,10 +30,10 @@ from tinsmith.pipeline.search.space import Place, at_place
 from tinsmith.pipeline.stages import stages_of
 from tinsmith.targets.target import Target
 
-# An estimate may be over the budget by this share before a trial is given up for it: training moves
-# what constants take, and which channels go.
-SLACK = 0.05
-SLACK_WHERE_SHAPES_MOVE = 0.1
+# An estimate may be over the budget by this share, and by so many bytes of flash, before a trial is
+# given up for it: training moves which kernels can take the weights, and which channels go.
+SLACK = 0.15
+SLACK_FLASH_BYTES = 1024
 FEW = 32  # images that a network is estimated on
 
 Tell = Callable[[str], None]
@@ -100,7 +100,7 @@ def run_trial(bench: Bench, place: Place, others: Sequence[Trial], tell: Tell) -
         known["kept"] = share_kept(config)
         tell("estimated")
         known["estimate"] = estimate = estimate_costs(bench, config)
-        if not _may_fit(bench.budget, estimate, config):
+        if not may_fit(bench.budget, estimate):
             outcome = Outcome("too large", _excess_text(bench.budget, estimate), **known)
         else:
             outcome = _train(bench, config, estimate, others, tell)
@@ -227,12 +227,11 @@ def _last_network(done: Mapping[str, Artifact]) -> str:
     return [name for name in done if name != "quantize"][-1]
 
 
-def _may_fit(budget: Budget, estimate: Costs, config: Config) -> bool:
+def may_fit(budget: Budget, estimate: Costs) -> bool:
     """Whether a network could keep the budget once it is trained."""
-    moving = shapes_move(config) and share_kept(config) < 1
-    slack = 1 + (SLACK_WHERE_SHAPES_MOVE if moving else SLACK)
     spent = estimate.named()
-    return all(spent[name] <= limit * slack for name, limit in budget.limits().items())
+    spent["flash"] -= SLACK_FLASH_BYTES
+    return all(spent[name] <= limit * (1 + SLACK) for name, limit in budget.limits().items())
 
 
 def _excess_text(budget: Budget, costs: Costs) -> str:

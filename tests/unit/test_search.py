@@ -159,6 +159,15 @@ def test_a_width_is_searched_only_where_the_student_takes_one() -> None:
         knobs_of(config_of(search={"distil": {"width": [1.0]}}), takes_width=False)
 
 
+def test_a_network_is_given_up_untrained_only_where_an_estimate_can_not_err_so_far() -> None:
+    from tinsmith.pipeline.search.trial import may_fit
+
+    budget = Budget(flash=10_000, ram=1000)
+    assert may_fit(budget, Costs(12_500, 1150, 10**9))
+    assert not may_fit(budget, Costs(12_525, 1000, 1))
+    assert not may_fit(budget, Costs(1, 1151, 1))
+
+
 def test_trials_are_shorter_by_one_factor_and_measured_on_held_out_images() -> None:
     from tinsmith.pipeline.search.search import trial_config
 
