@@ -136,7 +136,7 @@ def accuracy_rows(student: str, folds: Sequence[Fold]) -> list[list[str]]:
 
 
 def device_row(student: str, folds: Sequence[Fold]) -> list[str]:
-    """Of the fold that takes the most instructions: pruning may leave each another width."""
+    """Of the fold that takes the most instructions: they differ by the scales."""
     d = max((f.device for f in folds), key=lambda device: int(device["instructions"]))
     ram = d["arena_bytes"] + (d["stack_bytes"] or 0)
     return [student, f"{d['flash_bytes']:,}", f"{ram:,}", f"{d['instructions']:,}"]
