@@ -57,8 +57,8 @@ def read_clips(path: Path, audio: Audio, tell: Tell) -> tuple[Labelled, Labelled
     p = front_end_of(audio)
     train, test = read_wav_folder(path, p)
     for count, text in (
-        (train.padded + test.padded, "shorter than clip_ms and end in silence"),
-        (train.cut + test.cut, "longer than clip_ms and lost their end"),
+        (train.padded + test.padded, "shorter than clip_ms, and silence follows"),
+        (train.cut + test.cut, "longer than clip_ms, and cut"),
     ):
         if count:
             tell(f"{count} clip{'s are' if count > 1 else ' is'} {text}")

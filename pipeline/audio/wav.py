@@ -34,7 +34,7 @@ def read_wav(path: Path, rate_hz: int) -> Samples:
             count = file.getnframes()
             data = file.readframes(count)
     except (wave.Error, EOFError) as e:
-        raise _refused(path, f"can't be read ({e or 'it ends too early'})", rate_hz) from e
+        raise _refused(path, f"can't be read ({str(e) or 'it ends too early'})", rate_hz) from e
     except OSError as e:
         raise DataError(f"'{path}' can't be read: {e.strerror}") from e
     for wrong, text in (
