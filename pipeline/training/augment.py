@@ -43,7 +43,7 @@ def _of_user(ref: ModelRef) -> Augmentation:
 
     def change(x: Tensor, generator: torch.Generator) -> Tensor:
         with users_own(ref.path, f"{where}: it failed"):
-            changed = function(x, generator)
+            changed: Tensor = function(x, generator)
         shape = list(changed.shape) if isinstance(changed, Tensor) else type(changed).__name__
         if shape != list(x.shape) or changed.dtype != x.dtype:
             raise ConfigError(

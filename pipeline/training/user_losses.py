@@ -79,4 +79,5 @@ class UserTerm(Term):
         self.loss = self._made()
 
     def forward(self, student: Answers, teacher: Answers, y: Tensor) -> Tensor:
-        return self.weight * self.loss(student, teacher, y)
+        value: Tensor = self.weight * self.loss(student, teacher, y)
+        return value
