@@ -154,7 +154,8 @@ def octets_parts(
 
 def _fits(call: OpCall) -> bool:
     """Whether places of taps and sizes of windows are as narrow as the kernel holds them."""
-    taps, fields = call.input(1).value()[0].size, window_fields(call, call.input(1).shape[1:3])
+    _, height, width, _ = call.input(1).shape
+    taps, fields = call.input(1).value()[0].size, window_fields(call, (height, width))
     return taps <= MOST_TAPS and max(fields[f] for f in fields if f != "out_c") <= MOST_SIZE
 
 
