@@ -143,7 +143,7 @@ class BufferView:
 class Step:
     """One kernel call. ins is None where an input is a constant that the plan has packed.
 
-    kernel: name of the table entry. isa: the instruction set it is written for.
+    kernel: name of the table entry.
     """
 
     node: Node
