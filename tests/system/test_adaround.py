@@ -99,6 +99,19 @@ def test_weights_move_to_one_of_their_neighbours_and_each_layer_is_told() -> Non
     assert told[0][0].startswith("rounding layer 1/3 'groups': ")
 
 
+def test_the_same_seed_gives_the_same_integers_and_another_may_not() -> None:
+    graph, x = layers(), {"x": correlated(40, (1, 9, 8, 4))}
+    made = [
+        quantize(graph, x, QuantizeOptions(weights="int4", rounding="adaround", seed=seed))
+        for seed in (1, 1, 2)
+    ]
+    values = [
+        np.concatenate([g.tensors[w].value().ravel() for w in ("w0", "w1", "w2")]) for g in made
+    ]
+    np.testing.assert_array_equal(values[0], values[1])
+    assert np.any(values[0] != values[2])
+
+
 def test_weights_that_are_on_the_grid_already_stay() -> None:
     graph = exact_net()
     x = samples_of(graph)

@@ -99,6 +99,18 @@ def test_a_budget_that_is_too_small_says_what_is_needed(
         quantized(tmp_path, before, "weight_bytes = 150\n")
 
 
+def test_rounding_is_learned_on_the_calibration_images(
+    before: dict[str, Artifact], tmp_path: Path
+) -> None:
+    found = quantized(tmp_path, before, 'weights = "int4"\nrounding = "adaround"\n')
+    assert max(most(tmp_path)) <= 7
+    lines = [line for line in found["told"] if line.startswith("rounding layer")]
+    shares = [int(line.rpartition(": ")[2].split(" %")[0]) for line in lines]
+    assert len(shares) == 6
+    assert min(shares) < 80
+    assert max(shares) <= 100
+
+
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
