@@ -133,7 +133,7 @@ def shrunk(config: Config) -> Config:
         table = getattr(config, name)
         if name in ("run", "data", "teacher", "augment", "generate", "compress", "gates"):
             continue
-        changes = {key: value for key, value in little.items() if hasattr(table, key)}
+        changes: dict[str, int | str] = {k: n for k, n in little.items() if hasattr(table, k)}
         if name == "quantize":
             changes |= {"epochs": 0, "rounding": "nearest"}
         tables[name] = table.model_copy(update=changes)
