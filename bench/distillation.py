@@ -202,6 +202,8 @@ def main() -> int:
     print(text)
     if "alone" in args.kinds:
         images = f"{len(samples.y_train):,} images to train on, seed {args.seed}"
+        if left := [kind for kind in KINDS if kind not in args.kinds]:
+            images += f", without the kinds {', '.join(left)}"
         write_section(PAGE, "distillation", section(long, int8, config, text, short, images))
     return 0
 
@@ -217,7 +219,7 @@ def section(
         f"**{long.accuracy:.2f} %** in float, **{int8:.2f} %** in int8 ({long.minutes:.0f} CPU "
         "minutes).\nKinds of distillation compared in float, "
         f"all by one recipe of {short.distil.epochs} epochs:\n\n{rows}\n\n"
-        f"{recipe}; `python bench/distillation.py` trains and measures all again."
+        f"{recipe};\n`python bench/distillation.py` trains and measures all again."
     )
 
 
