@@ -369,14 +369,14 @@ def test_a_full_disk_ends_with_4_and_leaves_the_folder_as_it_was(
     assert run("generate", model, "-t", "cortex-m4", "-o", tmp_path / "out") == 0
     before = {p: p.read_bytes() for p in (tmp_path / "out").rglob("*") if p.is_file()}
     capsys.readouterr()
-    write = Path.write_text
+    write = Path.write_bytes
 
-    def full(self: Path, text: str, *rest: object, **options: object) -> int:
+    def full(self: Path, data: bytes) -> int:
         if self.name == "CMakeLists.txt":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return write(self, text)
+        return write(self, data)
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     code, error = fail(capsys, "generate", model, "-t", "cortex-m4", "-o", tmp_path / "out")
     monkeypatch.undo()
     assert code == 4

@@ -94,7 +94,12 @@ def test_each_objective_is_the_best_in_what_it_prefers(isa: tuple[str, ...]) -> 
     assert made["size"].weight_bytes == min(p.weight_bytes for p in made.values())
     assert made["ram"].arena_bytes == min(p.arena_bytes for p in made.values())
     assert made["ram"].arena_bytes < made["time"].arena_bytes
-    assert made["time"].kernels == made["balanced"].kernels
+    for layer, kernel in made["time"].kernels.items():
+        # Eight channels at once take the fewest instructions, but on 8 x 8 pixels more flash than
+        # that is worth.
+        if kernel != "conv2d_eights_m3":
+            assert kernel == made["balanced"].kernels[layer]
+    assert made["balanced"].weight_bytes <= made["time"].weight_bytes
 
 
 def overlapping(placed: dict[str, tuple[int, Life]], rules: list[MayOverlap]) -> list[str]:
