@@ -5,7 +5,7 @@
 Trains the example examples/keywords once for each fold of the speakers of the Arabic Speech
 Commands (24 speakers, 1,104 clips of a second, 10 words and a class of other words), quantizes it,
 and runs the int8 network over every test clip on the emulated Cortex-M4. What a run has made is
-kept in build/keywords-folds and not made again. A fold takes about 4 minutes of one processor; a
+kept in build/keywords-folds and not made again. A fold takes 2 to 3 minutes of one processor; a
 run over all folds writes its section of docs/benchmarks.md.
 """
 
