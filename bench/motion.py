@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from distillation import paired_difference
 from numpy.typing import NDArray
 from page import PAGE, ROOT, table, write_section
 
@@ -108,12 +109,6 @@ def right_in_int8(folders: Mapping[str, Path]) -> Right:
     return right
 
 
-def paired_change(before: Right, after: Right) -> tuple[float, float]:
-    """The change in points, and half the width of its 95 % interval over the same windows."""
-    d = after.astype(np.float64) - before.astype(np.float64)
-    return float(100 * d.mean()), float(100 * 1.96 * d.std(ddof=1) / np.sqrt(len(d)))
-
-
 def accuracy_rows(student: str, folds: Sequence[Fold]) -> list[list[str]]:
     """A row a fold, and one of all windows."""
     whole = Fold(
@@ -124,7 +119,7 @@ def accuracy_rows(student: str, folds: Sequence[Fold]) -> list[list[str]]:
     )
     rows = []
     for name, f in (*((f"fold {i}", f) for i, f in enumerate(folds)), ("all", whole)):
-        points, half = paired_change(f.in_float, f.in_int8)
+        points, half = paired_difference(f.in_int8, f.in_float)
         rows.append(
             [
                 f"{student}, {name}", str(len(f.in_float)), f"{100 * f.in_float.mean():.2f} %",

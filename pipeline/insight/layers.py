@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from tinsmith.pipeline.errors import ToolMissing
 from tinsmith.pipeline.insight.sensitivity import KINDS, Reading, Tell
 from tinsmith.pipeline.training.criteria import Norms
+from tinsmith.pipeline.training.factors import factored_layers
 from tinsmith.pipeline.training.low_rank import Plan, apply_option, candidates, least_error
 from tinsmith.pipeline.training.networks import LAYERS, accuracy
 from tinsmith.pipeline.training.pruning import channel_cuts, drop_channels
@@ -44,16 +46,16 @@ def channels_readings(network: nn.Module, x: Tensor, y: Tensor, tell: Tell) -> I
 
 def rank_readings(network: nn.Module, x: Tensor, y: Tensor, tell: Tell) -> Iterator[Reading]:
     """Each layer as the product that loses least of its weights for so many MACs."""
-    names = [c.name for c in candidates(network, x[:1], Plan(multiple_of=1))]
-    for done, name in enumerate(names):
-        tell(f"rank of '{name}'", done / len(names))
+    found = candidates(network, x[:1], Plan(multiple_of=1))
+    for done, candidate in enumerate(found):
+        name = candidate.name
+        tell(f"rank of '{name}'", done / len(found))
         for level in KINDS["rank"].levels:
-            smaller = copy.deepcopy(network)
-            found = candidates(smaller, x[:1], Plan(multiple_of=1))
-            candidate = next(c for c in found if c.name == name)
             option = least_error(candidate, (1 - level) * candidate.macs)
             if option is not None:
-                apply_option(smaller, candidate, option)
+                smaller = copy.deepcopy(network)
+                layers = factored_layers(smaller)
+                apply_option(smaller, replace(candidate, layer=layers[name]), option)
                 yield Reading(name, "rank", level, accuracy(smaller, x, y))
 
 

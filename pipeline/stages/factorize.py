@@ -11,6 +11,7 @@ from tinsmith.pipeline.training.sources import (
     DISTILLATION_SOURCES,
     TRAINING_SOURCES,
     TRAINING_TOOLS,
+    augment_files,
     model_files,
     need_torch,
 )
@@ -63,7 +64,7 @@ class FactorizeStudent(Stage):
         )
 
     def files(self) -> tuple[Path, ...]:
-        return model_files((self.student,))
+        return (*model_files((self.student,)), *augment_files(self.augment))
 
     def run(self, inputs: Mapping[str, Artifact], out_dir: Path, progress: Progress) -> None:
         need_torch(self.name)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tinsmith.pipeline.config import Config, ModelRef, Teacher
 from tinsmith.pipeline.flow import Artifact, Progress, Stage
-from tinsmith.pipeline.stages.common import write_metrics
+from tinsmith.pipeline.stages.common import read_integers, write_metrics
 from tinsmith.pipeline.stages.quantize import GRAPH_SOURCES
 from tinsmith.pipeline.training.sources import (
     TRAINING_SOURCES,
@@ -122,9 +122,9 @@ def _torch_says(network: nn.Module) -> Callable[[Samples], NDArray[Any]]:
 
 def _integers_say(quantized: Artifact) -> Callable[[Samples], NDArray[Any]]:
     from tinsmith.pipeline.interpreter import run_samples
-    from tinsmith.pipeline.model_files import read_model, to_input
+    from tinsmith.pipeline.model_files import to_input
 
-    graph = read_model(quantized.file("model.tflite")).graph
+    graph = read_integers(quantized).graph
     entry = graph.tensors[graph.inputs[0]]
     axes = quantized.json()["input_axes"]
 
