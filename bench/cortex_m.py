@@ -56,7 +56,7 @@ class Build:
 BUILDS: tuple[Build, ...] = (
     *(Build(core) for core in CORES),
     Build("cortex-m4", "time"),
-    *(Build(core, "ram") for core in CORES[:3]),
+    *(Build(core, "ram") for core in CORES),
     *(Build(core, toolchain="gcc") for core in CORES[:3]),
 )
 
@@ -85,7 +85,7 @@ GOALS: tuple[Goal, ...] = (
     _goal("cortex-m4", "time", "instructions", 0.35e6, 3.5e6, 11e6, 6.0e6),
     _goal("cortex-m4", "time", "cycles_high", 0.48e6, 4.8e6, 15e6, 8.5e6),
     *(_goal(c, "balanced", "arena_bytes", 1024, 9600, 34000, 38000) for c in CORES),
-    *(_goal(c, "ram", "arena_bytes", 1024, 8700, 22000, 30000) for c in CORES[:3]),
+    *(_goal(c, "ram", "arena_bytes", 1024, 8700, 22000, 30000) for c in CORES),
     _goal("cortex-m4", "balanced", "code_bytes", 6 * _KIB, 12 * _KIB, 12 * _KIB, 14 * _KIB),
     _goal("cortex-m4", "balanced", "flash_bytes", 276 * _KIB, 44 * _KIB, 100 * _KIB, 62 * _KIB),
     *(_goal(c, "balanced", "stack_bytes", 512, 512, 512, 512) for c in CORES),

@@ -3,6 +3,7 @@
 A crash there is an error here, no more. The protocol stands in harness_host.c.
 """
 
+import contextlib
 import os
 import select
 import signal
@@ -12,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, NoReturn, Self
 
 from tinsmith.pipeline.errors import DeviceSilent, ToolFailed
 from tinsmith.targets.emulators.runner import Block, Count, Result, Sample, check_sample
@@ -20,6 +21,7 @@ from tinsmith.targets.image import Image
 
 _TRACE, _DONE, _CANARY, _FAULT = 1, 2, 3, 4
 _REPORT_LINES = 12
+_GRACE_SECONDS = 1.0
 
 
 # What the three words of a processor's fault mean, for a message.
@@ -66,6 +68,7 @@ class ChildRunner:
             if self._process is None:
                 self._process = self._start()
             flags = 1 if reset_each or index == 0 else 0
+            self._deadline = time.monotonic() + self._timeout_seconds
             self._send(struct.pack("=I", flags) + b"".join(sample), index)
             yield self._result(index)
 
@@ -95,22 +98,36 @@ class ChildRunner:
             )
         except OSError as e:
             raise ToolFailed(f"{self._command[0]} could not be started: {e}") from e
+        assert process.stdin is not None
         assert process.stdout is not None
-        self._poll = select.poll()
-        self._poll.register(process.stdout.fileno(), select.POLLIN)
+        os.set_blocking(process.stdin.fileno(), False)
+        self._can_write, self._can_read = select.poll(), select.poll()
+        self._can_write.register(process.stdin.fileno(), select.POLLOUT)
+        self._can_read.register(process.stdout.fileno(), select.POLLIN)
         return process
 
     def _send(self, request: bytes, index: int) -> None:
+        """A program that stopped reading must not hold us: a pipe takes some KB only."""
         assert self._process is not None
         assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(request)
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            self._fail(index)
+        fd = self._process.stdin.fileno()
+        rest = memoryview(request)
+        while rest:
+            self._wait(self._can_write, index)
+            try:
+                rest = rest[os.write(fd, rest) :]
+            except BrokenPipeError:
+                self._fail(index)
+
+    def _wait(self, poll: select.poll, index: int) -> None:
+        left = self._deadline - time.monotonic()
+        if left <= 0 or not poll.poll(left * 1000):
+            self._kill()
+            raise DeviceSilent(
+                f"{self._name}, sample {index}: no answer within {self._timeout_seconds:g} seconds"
+            )
 
     def _result(self, index: int) -> Result:
-        self._deadline = time.monotonic() + self._timeout_seconds
         trace: list[tuple[int, bytes]] = []
         while True:
             (kind,) = struct.unpack("=I", self._receive(4, index))
@@ -144,13 +161,7 @@ class ChildRunner:
         assert self._process.stdout is not None
         fd = self._process.stdout.fileno()
         while len(self._buffer) < size:
-            left = self._deadline - time.monotonic()
-            if left <= 0 or not self._poll.poll(left * 1000):
-                self._kill()
-                raise DeviceSilent(
-                    f"{self._name}, sample {index}: no answer within "
-                    f"{self._timeout_seconds:g} seconds"
-                )
+            self._wait(self._can_read, index)
             data = os.read(fd, 1 << 16)
             if not data:
                 self._fail(index)
@@ -175,11 +186,15 @@ class ChildRunner:
                     continue  # what was not sent yet went with the process
         process.wait()
 
-    def _fail(self, index: int) -> None:
+    def _fail(self, index: int) -> NoReturn:
         """The child ended: say how, with what it printed (a sanitizer's report)."""
-        process, self._process = self._process, None
+        process = self._process
         assert process is not None
-        code = process.wait()
+        # What closed its pipes and stays is ended with them.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=_GRACE_SECONDS)
+        self._kill()
+        code = process.returncode
         self._stderr.seek(0)
         printed = self._stderr.read().decode(errors="replace").strip().splitlines()
         how = f"crashed with {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"

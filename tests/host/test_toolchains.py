@@ -16,6 +16,7 @@ from support.toy_models import build, toy_interface, toy_reference, toy_sources
 from tinsmith.pipeline.errors import ConfigError, DataError, DeviceSilent, ToolFailed, ToolMissing
 from tinsmith.targets import toolchains
 from tinsmith.targets.emulators import open_runner
+from tinsmith.targets.emulators.child import ChildRunner
 from tinsmith.targets.target import target_named
 from tinsmith.targets.toolchains import (
     Toolchain,
@@ -92,6 +93,20 @@ def test_a_model_that_goes_wrong_ends_in_an_error_and_the_runner_lives(
             list(runner.run([(good,), (bad,)]))
         (result,) = runner.run([(good,)])
         assert result.outputs == (toy_reference(np.zeros(64, np.int8), 10),)
+
+
+def test_a_program_that_reads_no_more_is_ended_in_time(tmp_path: Path) -> None:
+    interface = dataclasses.replace(toy_interface(), inputs=(1 << 20,))
+    image = dataclasses.replace(
+        build("host", tmp_path, toy_sources(), toy_interface()), interface=interface
+    )
+    sample = (bytes(1 << 20),)
+    for command, message in (("60", r"no answer within 0\.3 seconds"), ("0", "ended with 0")):
+        with (
+            ChildRunner(image, ("sleep", command), "nowhere", timeout_seconds=0.3) as runner,
+            pytest.raises(DeviceSilent, match=f"sample 0: .*{message}"),
+        ):
+            list(runner.run([sample]))
 
 
 def test_a_sample_of_the_wrong_size_is_named(tmp_path: Path) -> None:
