@@ -21,6 +21,8 @@ from tinsmith.targets.target import Target
 
 TOOLCHAINS = ("zig", "gcc", "clang")
 DEFAULT_OPT = {"cortex-m": "-O2", "aarch64": "-O3", "host": "-O3"}
+# Sanitizers see what the optimizer leaves, and compile for minutes above this.
+SANITIZED_OPT = "-O1"
 OPT_LEVELS = ("-O0", "-O1", "-O2", "-O3", "-Os", "-Oz")
 
 WARNINGS = (
@@ -123,13 +125,15 @@ def compile_image(
     """Build a model with the harness into `out_dir`, and write nowhere else but the cache.
 
     `sources` is {relative path: text}; its .c files are compiled, with all warnings as errors.
-    `opt` is one of OPT_LEVELS, by default that of DEFAULT_OPT. `weight_symbols` says which symbols
-    hold weights, for `Image.sizes`. `sanitize` (host only) builds a program under ASan and UBSan.
+    `opt` is one of OPT_LEVELS, by default that of DEFAULT_OPT or SANITIZED_OPT. `weight_symbols`
+    says which symbols hold weights, for `Image.sizes`. `sanitize` (host only) builds a program
+    under ASan and UBSan.
     `lto`: the whole image is optimized when it is linked. `emulator`: what the image is for, by
     default unicorn or the host; "qemu" for the cores of QEMU_MACHINES.
     Raises ConfigError for what is not allowed, ToolFailed with the first errors of the compiler.
     """
-    opt = DEFAULT_OPT[target.kind] if opt is None else opt
+    if opt is None:
+        opt = SANITIZED_OPT if sanitize else DEFAULT_OPT[target.kind]
     if opt not in OPT_LEVELS:
         raise ConfigError(f"optimization level {opt!r}; allowed: {', '.join(OPT_LEVELS)}")
     if sanitize and (target.kind != "host" or toolchain.name == "zig"):
