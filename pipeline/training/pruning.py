@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from tinsmith.pipeline.errors import ConfigError, ToolMissing
 from tinsmith.pipeline.training.criteria import Criterion, Evidence, Norms, is_output, loss_without
 from tinsmith.pipeline.training.cuts import Cut
-from tinsmith.pipeline.training.networks import Cost, cost
+from tinsmith.pipeline.training.networks import LAYERS, Cost, cost
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d)
 
 
 @dataclass(frozen=True)
@@ -93,8 +95,9 @@ def remove_channels(
         ]
         if not blocks:
             raise ConfigError(
-                f"[prune] macs: {macs} MACs can't be reached; with {multiple_of} channels in each "
-                f"layer that can lose some, the network still needs {current.total_macs}"
+                f"[prune] macs: {macs} MACs can't be reached; "
+                f"{_why_not(network, cuts, multiple_of)}, "
+                f"the network still needs {current.total_macs}"
             )
         best = min(blocks, key=price)
         group = graph.get_pruning_group(best.root, _pruner(tp, best.root), idxs=best.channels)
@@ -102,6 +105,14 @@ def remove_channels(
         cuts.append(Cut(names[best.root], tuple(best.channels)))
         group.prune()
     return tuple(cuts)
+
+
+def _why_not(network: nn.Module, cuts: Sequence[Cut], multiple_of: int) -> str:
+    if cuts:
+        return f"with {multiple_of} channels in each layer that can lose some"
+    lstm = any(isinstance(layer, nn.LSTM) for layer in network.modules())
+    hint = ' (units of its LSTM can go with scope = "hidden")' if lstm else ""
+    return f"no layer can lose {multiple_of} channels and keep as many{hint}"
 
 
 def channel_cuts(
@@ -141,7 +152,7 @@ def remove_least_channels(
     for root in [layer for _, layer in _producers(network)]:
         width = _width(root)
         spare = width - wanted[names[root]]
-        if spare <= 0 or (isinstance(root, nn.Conv2d) and root.groups > 1):
+        if spare <= 0 or (isinstance(root, _CONVOLUTIONS) and root.groups > 1):
             continue
         group = graph.get_pruning_group(root, _pruner(tp, root), idxs=list(range(width)))
         least = criterion.scores(group, width).argsort(stable=True)[:spare]
@@ -151,9 +162,7 @@ def remove_least_channels(
 def _groups(graph: Any, network: nn.Module, sample: Tensor, multiple_of: int) -> Iterator[Any]:
     """The groups of layers that lose channels together and can spare some."""
     head = _last_producer(network, sample)
-    for group in graph.get_all_groups(
-        ignored_layers=[head], root_module_types=[nn.Conv2d, nn.Linear]
-    ):
+    for group in graph.get_all_groups(ignored_layers=[head], root_module_types=[*LAYERS]):
         width = _width(group[0].dep.target.module)
         block = width % multiple_of or multiple_of
         ends = any(member.dep.target.module is head and is_output(member) for member in group)
@@ -225,7 +234,7 @@ def _sensitivities(
 
 
 def _pruner(tp: Any, root: nn.Module) -> Any:
-    if isinstance(root, nn.Conv2d):
+    if isinstance(root, _CONVOLUTIONS):
         return tp.prune_conv_out_channels
     return tp.prune_linear_out_channels
 
@@ -235,7 +244,7 @@ def _costly_members(group: Any) -> Iterator[Any]:
     seen: set[nn.Module] = set()
     for member in group:
         layer = member.dep.target.module
-        if isinstance(layer, (nn.Conv2d, nn.Linear)) and layer not in seen:
+        if isinstance(layer, LAYERS) and layer not in seen:
             if getattr(layer, "groups", 1) > 1:
                 seen.add(layer)
             yield member
@@ -244,12 +253,12 @@ def _costly_members(group: Any) -> Iterator[Any]:
 def _is_grouped(member: Any) -> bool:
     """Whether the member is a convolution in groups of several channels, whose widths are tied."""
     layer = member.dep.target.module
-    return isinstance(layer, nn.Conv2d) and layer.groups not in (1, layer.out_channels)
+    return isinstance(layer, _CONVOLUTIONS) and layer.groups not in (1, layer.out_channels)
 
 
 def _producers(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     for name, layer in network.named_modules():
-        if isinstance(layer, (nn.Conv2d, nn.Linear)):
+        if isinstance(layer, LAYERS):
             yield name, layer
 
 

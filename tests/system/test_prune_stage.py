@@ -16,6 +16,7 @@ from support.corners import corners  # noqa: E402
 from tinsmith.pipeline.config import load_config  # noqa: E402
 from tinsmith.pipeline.deployment import make_program, temporary_build  # noqa: E402
 from tinsmith.pipeline.flow import Event, run_flow  # noqa: E402
+from tinsmith.pipeline.interpreter import run_samples  # noqa: E402
 from tinsmith.pipeline.model_files import read_model  # noqa: E402
 from tinsmith.pipeline.quantization import quantize  # noqa: E402
 from tinsmith.pipeline.stages.distil import DistilStudent  # noqa: E402
@@ -39,6 +40,12 @@ class Wide(nn.Sequential):
         super().__init__(nn.Conv2d(1, 16, 3, bias=False), nn.BatchNorm2d(16), nn.ReLU(),
                          nn.Conv2d(16, 24, 3, stride=2, bias=False), nn.BatchNorm2d(24), nn.ReLU(),
                          nn.Flatten(), nn.Linear(24 * 16, classes))
+
+class Signal(nn.Sequential):
+    def __init__(self, classes):
+        super().__init__(nn.Flatten(1, 2), nn.Conv1d(12, 24, 3, bias=False), nn.BatchNorm1d(24),
+                         nn.ReLU(), nn.Conv1d(24, 32, 3, stride=2), nn.ReLU(),
+                         nn.Flatten(), nn.Linear(32 * 4, classes))
 
 class Rows(nn.Module):
     def __init__(self, classes):
@@ -139,6 +146,7 @@ def test_rewinding_takes_the_weights_that_distil_kept(tmp_path: Path) -> None:
     [
         ("Rows", 'scope = "hidden"\nmacs = 0.5\nsteps = 1', ["lstm"]),
         ("Wide", 'criterion = "taylor"\nmacs = 0.5\nsteps = 1', ["0", "3"]),
+        ("Signal", 'criterion = "entropy"\nmacs = 0.5\nsteps = 1', ["1", "4"]),
     ],
 )
 def test_fewer_units_and_channels_are_fewer_instructions_and_bytes_on_the_device(
@@ -155,8 +163,10 @@ def test_fewer_units_and_channels_are_fewer_instructions_and_bytes_on_the_device
         integers = quantize(graph, random_samples(graph, 8))
         program = make_program(integers, "net", target_named("cortex-m4"))
         with temporary_build(program, target_named("cortex-m4")) as built:
-            _, instructions, _ = run_device(built, random_samples(integers, 1))
+            shown = random_samples(integers, 1)
+            said, instructions, _ = run_device(built, shown)
             sizes = built.image.sizes
+        assert np.array_equal(said[0], run_samples(integers, shown)[0])
         assert sizes is not None
         counted.append((instructions, sizes.flash_bytes))
     (before, before_flash), (after, after_flash) = counted

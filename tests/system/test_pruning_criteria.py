@@ -200,7 +200,9 @@ def test_gradual_pruning_measures_on_training_images_only(
     trained: dict[str, Tensor], tmp_path: Path
 ) -> None:
     net = network(trained)
-    blind = Samples(SAMPLES.x_train, SAMPLES.y_train, SAMPLES.x_test * 0, SAMPLES.y_test, 4)
+    blind = Samples(
+        SAMPLES.x_train, SAMPLES.y_train, SAMPLES.x_test * 0, SAMPLES.y_test, SAMPLES.tasks
+    )
     plan = Plan(0.5, 2, 1, 2, "loss", "sensitivity", 60)
     with repeatable(2, 1):
         teacher = network(trained)
@@ -242,3 +244,73 @@ def test_measured_pruning_on_a_hint_that_was_stopped_ends_as_one_that_was_not(
 def test_macs_that_can_not_be_reached_are_refused(trained: dict[str, Tensor]) -> None:
     with pytest.raises(ConfigError, match=r"\[prune\] macs: 10 MACs can't be reached; with 4 "):
         remove_channels(network(trained), SAMPLE, 10, 4, Norms(1))
+
+
+class Signal(nn.Module):
+    """Rows as the channels of 1D convolutions, one of them depthwise in a residual sum; an LSTM
+    that reads the last one's outputs, where `lstm` is set.
+    """
+
+    def __init__(self, lstm: bool = False) -> None:
+        super().__init__()
+        self.first = nn.Conv1d(12, 8, 3, bias=False)
+        self.norm = nn.BatchNorm1d(8)
+        self.middle = nn.Conv1d(8, 8, 3, padding=1, groups=8)
+        self.second = nn.Conv1d(8, 12, 3, stride=2)
+        self.lstm = nn.LSTM(12, 6, batch_first=True) if lstm else None
+        self.head = nn.Linear(6 if lstm else 12 * 4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.norm(self.first(x.flatten(1, 2))))
+        x = torch.relu(self.second(torch.relu(x + self.middle(x))))
+        if self.lstm is None:
+            return self.head(x.flatten(1))
+        return self.head(self.lstm(x.transpose(1, 2))[0][:, -1])
+
+
+def test_channels_of_1d_convolutions_go_by_every_criterion_and_allocation() -> None:
+    for name, way in [*((name, "budget") for name in CRITERIA), *(("l2", w) for w in ALLOCATIONS)]:
+        with repeatable(1, 1):
+            net = Signal().eval()
+        shown, before = evidence(net), cost(net, SAMPLE)
+        assert before.macs == {
+            "first": 10 * 8 * 12 * 3, "middle": 10 * 8 * 3, "second": 4 * 12 * 8 * 3,
+            "head": 12 * 4 * 4,
+        }  # fmt: skip
+        remove_channels(
+            net, SAMPLE, before.total_macs // 2, 2, make_criterion(name, shown), way, shown
+        )
+        assert cost(net, SAMPLE).total_macs <= before.total_macs // 2
+        assert widths(net)["first"] == widths(net)["middle"]
+
+
+def test_dead_channels_of_a_1d_convolution_go_out_of_the_lstm_that_reads_them() -> None:
+    with repeatable(1, 1):
+        net = Signal(lstm=True).eval()
+    with torch.no_grad():
+        net.first.weight *= 3
+        for tensor in (net.second.weight, net.second.bias, net.lstm.weight_ih_l0.T):
+            tensor[[1, 4, 7, 10]] = 0
+    expected = net(SAMPLES.x_test)
+    wanted = cost(net, SAMPLE).total_macs - 4 * 4 * 8 * 3
+
+    class OnlySecond(Norms):
+        def scores(self, group: object, width: int) -> Tensor:
+            return super().scores(group, width) if width == 12 else torch.ones(width)
+
+    remove_channels(net, SAMPLE, wanted, 4, OnlySecond(1))
+    assert (widths(net)["second"], net.lstm.input_size) == (8, 8)
+    torch.testing.assert_close(net(SAMPLES.x_test), expected)
+
+
+def test_a_network_of_an_lstm_alone_is_told_what_can_be_pruned_of_it() -> None:
+    class Rows(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lstm, self.head = nn.LSTM(12, 6, batch_first=True), nn.Linear(6, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.lstm(x.flatten(1, 2))[0][:, -1])
+
+    with pytest.raises(ConfigError, match=r'no layer can lose 2 channels .* scope = "hidden"'):
+        remove_channels(Rows(), SAMPLE, 10, 2, Norms(1))
