@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from distillation import paired_difference
 from numpy.typing import NDArray
 from page import PAGE, ROOT, write_section
 from torch import nn
@@ -120,12 +121,12 @@ def measure(case: Case, name: str, data: str, seed: int) -> dict[str, float]:
     weights = decode_weights((folder / "weights.tsw").read_bytes())
     again.load_state_dict({key: torch.from_numpy(w) for key, w in weights.items()})
     after = right_answers(again, samples)
-    d = after.astype(np.float64) - before.astype(np.float64)
+    points, half = paired_difference(after, before)
     found = {
         "float": float(100 * before.mean()),
         "coded": float(100 * after.mean()),
-        "drop": float(-100 * d.mean()),
-        "half_interval": float(100 * 1.96 * d.std(ddof=1) / np.sqrt(len(d))),
+        "drop": -points,
+        "half_interval": half,
         "float_bytes": 4 * sum(record.values for record in records),
         "file_bytes": len(file),
         "codebook_bytes": sum(record.codebook_bytes for record in records),

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from distillation import paired_difference
 from fashion_models import Net
 from numpy.typing import NDArray
 from page import PAGE, ROOT, millions, table, write_section
@@ -140,9 +141,8 @@ def firmware(
 
 
 def row(name: str, found: Mapping[str, Any], whole: Mapping[str, Any]) -> list[str]:
-    d = np.asarray(found["right"], float) - np.asarray(whole["right"], float)
-    half = 196 * d.std(ddof=1) / np.sqrt(len(d))
-    change = f"{100 * d.mean():+.2f} ± {half:.2f}" if found is not whole else ""
+    points, half = paired_difference(np.asarray(found["right"]), np.asarray(whole["right"]))
+    change = f"{points:+.2f} ± {half:.2f}" if found is not whole else ""
     return [
         name,
         millions(found["macs"]),
