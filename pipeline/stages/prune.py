@@ -169,7 +169,8 @@ def _mask(
     """Single weights and blocks of them become zeros."""
     from tinsmith.pipeline.training.deep_compression import int8_file_bytes
     from tinsmith.pipeline.training.masked import MaskPlan, prune_weights
-    from tinsmith.pipeline.training.masks import MaskChoice, layers_with_weights
+    from tinsmith.pipeline.training.masks import MaskChoice
+    from tinsmith.pipeline.training.networks import matrices
     from tinsmith.pipeline.training.sparsity import Pattern
 
     blocks = options.scope == "blocks"
@@ -181,7 +182,7 @@ def _mask(
     whole = int8_file_bytes(student)
     history = prune_weights(student, samples, plan, recipe, loss, out_dir, progress, early)
     coded = int8_file_bytes(student)
-    weights = {name: w.detach() != 0 for name, w in layers_with_weights(student).items()}
+    weights = {name: w.detach() != 0 for name, w in matrices(student).items()}
     share = sum(int(w.sum()) for w in weights.values()) / sum(w.numel() for w in weights.values())
     progress(
         f"{100 * share:.1f} % of the weights stay: coded as int8 {coded:,} bytes instead of "

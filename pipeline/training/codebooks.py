@@ -86,11 +86,21 @@ def share_weights(
     for name, weight in weights.items():
         if not 1 <= bits[name] <= 12:
             raise ConfigError(f"'{name}': codes of {bits[name]} bits; allowed: 1 to 12")
+        if not hasattr(layer := _holder(network, name), "weight"):
+            raise ConfigError(
+                f"'{name}': a matrix of a {type(layer).__name__} can't share its values; allowed: "
+                "convolutions and linear layers"
+            )
         rng = np.random.default_rng([seed, len(name), weight.numel()])
         flat = weight.detach().double().numpy().ravel()
         codebook = centroids(flat[flat != 0], (1 << bits[name]) - 1, start, rng)
-        layer = network.get_submodule(name)
         parametrize.register_parametrization(layer, "weight", Shared(weight, codebook), unsafe=True)
+
+
+def _holder(network: nn.Module, name: str) -> nn.Module:
+    """The layer that a weight's name, see `networks.matrices`, belongs to."""
+    known = dict(network.named_modules())
+    return known[name] if name in known else known[name.rpartition(".")[0]]
 
 
 def unshare(network: nn.Module, half: bool = True) -> None:

@@ -15,7 +15,7 @@ from tinsmith.pipeline.flow import Progress
 from tinsmith.pipeline.training.codebooks import Start, share_weights, unshare
 from tinsmith.pipeline.training.loop import Epoch, Recipe, Samples, fit, seed_of
 from tinsmith.pipeline.training.losses import Loss
-from tinsmith.pipeline.training.networks import LAYERS
+from tinsmith.pipeline.training.networks import LAYERS, matrices
 from tinsmith.pipeline.training.series import read_finished, write_finished
 from tinsmith.pipeline.training.sparsity import GradualPruning, SparsityPlan
 
@@ -101,12 +101,11 @@ def int8_file_bytes(network: nn.Module) -> int:
 
     Everything counts; biases and what else is no layer's weight are in half precision.
     """
-    modules = network.named_modules()
-    weights = {f"{name}.weight" for name, layer in modules if isinstance(layer, LAYERS)}
+    weights = {id(weight) for weight in matrices(network).values()}
     arrays = {}
-    for name, tensor in network.state_dict().items():
+    for name, tensor in network.state_dict(keep_vars=True).items():
         values = tensor.detach().float()
-        if name in weights:
+        if id(tensor) in weights:
             scale = values.flatten(1).abs().amax(1).clamp_min(1e-12) / 127
             values = (values / scale.reshape(-1, *[1] * (values.ndim - 1))).round()
             arrays[f"{name}.scale"] = scale.numpy()

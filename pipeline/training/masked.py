@@ -18,11 +18,10 @@ from tinsmith.pipeline.training.losses import Loss
 from tinsmith.pipeline.training.masks import (
     MaskChoice,
     densities,
-    layers_with_weights,
     masks,
 )
 from tinsmith.pipeline.training.movement import MovementPruning
-from tinsmith.pipeline.training.networks import Weights
+from tinsmith.pipeline.training.networks import Weights, matrices
 from tinsmith.pipeline.training.series import read_finished, write_finished
 from tinsmith.pipeline.training.sparsity import GradualPruning, SparsityPlan
 
@@ -115,7 +114,7 @@ def _in_steps(
             kept = masks(network, _density_after(step, plan), plan.choice, shown)
             if rewinds and early is not None:
                 network.load_state_dict(early)
-            weights = layers_with_weights(network)
+            weights = matrices(network)
             with torch.no_grad():
                 for name, weight in weights.items():
                     weight.mul_(kept[name])
@@ -147,7 +146,7 @@ def _in_one(
     if history is not None:
         return history
     choice = plan.choice
-    shapes = {name: weight.shape for name, weight in layers_with_weights(network).items()}
+    shapes = {name: weight.shape for name, weight in matrices(network).items()}
     law = SparsityPlan(densities(shapes, choice), 0.0, _END, _EVERY, choice.pattern)
     if plan.schedule == "gradual":
         closing = GradualPruning(network, law)

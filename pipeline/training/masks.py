@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tinsmith.pipeline.training.criteria import Evidence
-from tinsmith.pipeline.training.networks import LAYERS
+from tinsmith.pipeline.training.networks import matrices
 from tinsmith.pipeline.training.sparsity import Pattern, block_sums, top_blocks, whole
 
 Shapes = Mapping[str, torch.Size]
@@ -28,20 +28,11 @@ class MaskChoice:
     pattern: Pattern = field(default_factory=Pattern)
 
 
-def layers_with_weights(network: nn.Module) -> dict[str, nn.Parameter]:
-    """The weights that can be masked, by the layer's name."""
-    return {
-        name: layer.weight  # type: ignore[misc]
-        for name, layer in network.named_modules()
-        if isinstance(layer, LAYERS)
-    }
-
-
 def masks(
     network: nn.Module, density: float, choice: MaskChoice, shown: Evidence
 ) -> dict[str, Tensor]:
     """True where a weight stays, by layer; a weight that is 0.0 goes first."""
-    weights = layers_with_weights(network)
+    weights = matrices(network)
     scores = weight_scores(weights, choice.criterion, shown)
     blocks = {name: block_sums(score, choice.pattern) for name, score in scores.items()}
     shapes = {name: weight.shape for name, weight in weights.items()}

@@ -12,8 +12,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+from torch.utils.hooks import RemovableHandle
 
 from tinsmith.pipeline.training.masks import MaskChoice, choose
+from tinsmith.pipeline.training.networks import RECURRENT, matrices
 from tinsmith.pipeline.training.sparsity import SparsityPlan, block_sums, density_at, whole
 
 
@@ -42,11 +44,14 @@ class MovementPruning:
 
     def __init__(self, network: nn.Module, plan: SparsityPlan, choice: MaskChoice) -> None:
         self.network, self.plan, self.choice = network, plan, choice
-        for name in plan.density:
-            layer = network.get_submodule(name)
-            assert isinstance(layer.weight, Tensor)
-            moved = Moved(layer.weight, choice)
-            parametrize.register_parametrization(layer, "weight", moved)
+        self.hooks: list[RemovableHandle] = []
+        weights = matrices(network)
+        self.places = {name: _place(network, name) for name in plan.density}
+        for name, (layer, key) in self.places.items():
+            parametrize.register_parametrization(layer, key, Moved(weights[name], choice))
+        for layer in dict.fromkeys(layer for layer, _ in self.places.values()):
+            if isinstance(layer, RECURRENT):
+                self.hooks.append(layer.register_forward_pre_hook(_look_again))
 
     @torch.no_grad()
     def __call__(self, step: int, steps: int) -> None:
@@ -61,13 +66,31 @@ class MovementPruning:
 
     def end(self) -> None:
         """Make the weights plain ones again; what is masked is 0.0."""
-        for name in self.plan.density:
-            layer = self.network.get_submodule(name)
-            parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
+        for hook in self.hooks:
+            hook.remove()
+        for layer, key in self.places.values():
+            parametrize.remove_parametrizations(layer, key, leave_parametrized=True)
+            if isinstance(layer, RECURRENT):
+                _look_again(layer)
 
     def _moved(self) -> Iterator[tuple[str, Moved]]:
-        for name in self.plan.density:
-            layer = self.network.get_submodule(name)
-            moved = layer.parametrizations.weight[0]  # type: ignore[union-attr, index]
+        for name, (layer, key) in self.places.items():
+            moved = layer.parametrizations[key][0]  # type: ignore[union-attr, index]
             assert isinstance(moved, Moved)
             yield name, moved
+
+
+def _place(network: nn.Module, name: str) -> tuple[nn.Module, str]:
+    """The layer that has the weight which `matrices` names, and its attribute there."""
+    parent, _, key = name.rpartition(".")
+    holder = network.get_submodule(parent)
+    return (
+        (holder, key) if isinstance(holder, RECURRENT) else (network.get_submodule(name), "weight")
+    )
+
+
+def _look_again(layer: nn.Module, *_: object) -> None:
+    """A recurrent layer computes with a list of its weights, which has to be of those as they are
+    now."""
+    keys = layer._flat_weights_names
+    layer._flat_weights = [getattr(layer, key) for key in keys]  # type: ignore[union-attr]

@@ -17,6 +17,8 @@ from tinsmith.pipeline.user_code import user_function, users_own
 Weights = dict[str, Tensor]
 # The layers that have weights and do MACs.
 LAYERS = (nn.Conv1d, nn.Conv2d, nn.Linear)
+# Those with several matrices each.
+RECURRENT = (nn.LSTM, nn.GRU)
 _NO_WIDTH = "it takes no width: give it an argument `width` that multiplies its numbers of channels"
 
 
@@ -115,6 +117,19 @@ def load_weights(network: nn.Module, weights: Weights) -> nn.Module:
         _resize(layer, weight)
     network.load_state_dict(weights)
     return network
+
+
+def matrices(network: nn.Module) -> dict[str, nn.Parameter]:
+    """The weights [outputs, inputs, ...] that do MACs: those of a layer by its name, those of a
+    recurrent one by its name and theirs, like `lstm.weight_ih_l0`."""
+    found: dict[str, nn.Parameter] = {}
+    for name, layer in network.named_modules():
+        if isinstance(layer, LAYERS):
+            found[name] = layer.weight  # type: ignore[assignment]
+        elif isinstance(layer, RECURRENT):
+            prefix = f"{name}." if name else ""
+            found |= {prefix + key: w for key, w in layer.named_parameters() if w.ndim == 2}
+    return found
 
 
 def cost(network: nn.Module, sample: Tensor) -> Cost:

@@ -1,7 +1,7 @@
 """Training with compression in mind: what is added to the loss, and what weights have to obey.
 
-L = L_data + lambda L_sparse. Both work on the weights of convolutions and linear layers; their
-outputs lie along the first axis.
+L = L_data + lambda L_sparse. Both work on the weights of convolutions and linear layers, the terms
+also on the matrices of LSTMs and GRUs; outputs lie along the first axis.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
 from tinsmith.pipeline.config import Constraint, Sparsity
-from tinsmith.pipeline.training.networks import LAYERS
+from tinsmith.pipeline.training.networks import LAYERS, matrices
 
 
 def l1(weight: Tensor) -> Tensor:
@@ -84,7 +84,7 @@ CONSTRAINTS: Mapping[str, Callable[[Tensor, Constraint], Tensor]] = {
 def penalty(network: nn.Module, terms: Sequence[Sparsity]) -> Tensor:
     """lambda L_sparse: the sum of the terms over the layers, a scalar with a gradient."""
     total = torch.zeros(())
-    weights = [layer.weight for layer in network.modules() if isinstance(layer, LAYERS)]
+    weights = [*matrices(network).values()]
     for term in terms:
         total = total + term.weight * sum(PENALTIES[term.kind](weight) for weight in weights)
     return total

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tinsmith.pipeline.errors import ConfigError
-from tinsmith.pipeline.training.networks import LAYERS
+from tinsmith.pipeline.training.networks import matrices
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class SparsityPlan:
 def density_at(step: int, steps: int, plan: SparsityPlan, final: float) -> float:
     """1 - s (1 - (1 - t)^3) with s = 1 - final and t the part done of the plan's time (Zhu & Gupta
     2017): fast while there is much to spare, slow at the end."""
-    begin, end = plan.begin * steps, plan.end * steps
+    begin, end = int(plan.begin * steps), int(plan.end * steps)
     t = min(max((step - begin) / max(end - begin, 1), 0.0), 1.0)
     return 1 - (1 - final) * (1 - (1 - t) ** 3)
 
@@ -119,12 +119,8 @@ class GradualPruning:
 
 
 def sparse_layers(network: nn.Module, density: Mapping[str, float]) -> dict[str, nn.Parameter]:
-    """The weights of the named layers. Raises ConfigError for layers or densities that can't be."""
-    known: dict[str, nn.Parameter] = {
-        name: layer.weight  # type: ignore[misc]
-        for name, layer in network.named_modules()
-        if isinstance(layer, LAYERS)
-    }
+    """The named weights of `matrices`. Raises ConfigError for names or densities that can't be."""
+    known = matrices(network)
     for name, share in density.items():
         if name not in known:
             raise ConfigError(

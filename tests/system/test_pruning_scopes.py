@@ -18,6 +18,7 @@ from torch import Tensor, nn  # noqa: E402
 from support.corners import corner_samples  # noqa: E402
 from tinsmith.pipeline.config import Augment, Distil  # noqa: E402
 from tinsmith.pipeline.errors import ConfigError  # noqa: E402
+from tinsmith.pipeline.training.codebooks import share_weights  # noqa: E402
 from tinsmith.pipeline.training.criteria import Evidence, make_criterion  # noqa: E402
 from tinsmith.pipeline.training.cuts import Cut  # noqa: E402
 from tinsmith.pipeline.training.deep_compression import int8_file_bytes  # noqa: E402
@@ -31,7 +32,6 @@ from tinsmith.pipeline.training.masked import MaskPlan, prune_weights  # noqa: E
 from tinsmith.pipeline.training.masks import (  # noqa: E402
     MaskChoice,
     kernel_densities,
-    layers_with_weights,
     masks,
 )
 from tinsmith.pipeline.training.movement import MovementPruning  # noqa: E402
@@ -39,6 +39,7 @@ from tinsmith.pipeline.training.networks import (  # noqa: E402
     accuracy,
     cost,
     load_weights,
+    matrices,
     widths,
 )
 from tinsmith.pipeline.training.pruning import drop_channels, remove_channels  # noqa: E402
@@ -256,7 +257,7 @@ def test_masks_keep_the_density_and_what_is_zero(
 
 
 def test_densities_by_size_add_up_and_spare_small_layers(small: tuple[nn.Module, Path]) -> None:
-    shapes = {name: w.shape for name, w in layers_with_weights(small[0]).items()}
+    shapes = {name: w.shape for name, w in matrices(small[0]).items()}
     found = kernel_densities(shapes, 0.3)
     weights = {name: shape.numel() for name, shape in shapes.items()}
     whole = sum(found[name] * weights[name] for name in shapes)
@@ -306,7 +307,7 @@ def test_a_network_learns_with_a_fifth_of_its_weights(
     network = copy.deepcopy(small[0])
     whole = int8_file_bytes(network)
     mask_weights(network, schedule, tmp_path, small[1])
-    weights = layers_with_weights(network).values()
+    weights = matrices(network).values()
     left = sum(int((w != 0).sum()) for w in weights) / sum(w.numel() for w in weights)
     assert left == pytest.approx(0.2, abs=0.005)
     assert accuracy(network, SAMPLES.x_test, SAMPLES.y_test) >= 90
@@ -412,6 +413,28 @@ def test_channels_fall_by_the_cubic_law_or_by_equal_shares() -> None:
     assert [cubic.keep(step) for step in (1, 2, 4)] == pytest.approx([0.7109375, 0.5625, 0.5])
     shares = replace(plan, schedule="rewind")
     assert [shares.keep(step) for step in (2, 4)] == pytest.approx([0.5**0.5, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("schedule", "criterion"), [("steps", "taylor"), ("gradual", "l1"), ("movement", "l1")]
+)
+def test_matrices_of_an_lstm_are_masked_as_those_of_other_layers(
+    schedule: str, criterion: str, tmp_path: Path
+) -> None:
+    network = learned(Rows, 8, tmp_path)
+    choice = MaskChoice(0.25, criterion, "uniform", Pattern(4))
+    plan = MaskPlan(choice, schedule, 1, 0, 40)
+    with repeatable(2, 1):
+        prune_weights(network, SAMPLES, plan, recipe(8), label_loss, tmp_path, quiet)
+    kept = {name: float((w != 0).float().mean()) for name, w in matrices(network).items()}
+    assert {"first.weight_ih_l0", "first.weight_hh_l0", "second.weight_hh_l0"} <= set(kept)
+    assert all(0.15 <= share <= 0.26 for share in kept.values()), kept
+    with pytest.raises(ConfigError, match="a matrix of a LSTM can't share its values"):
+        share_weights(network, {"first.weight_hh_l0": 4})
+    fresh = Rows()
+    fresh.load_state_dict(network.state_dict())
+    assert torch.equal(fresh.eval()(SAMPLES.x_test), network.eval()(SAMPLES.x_test))
+    assert accuracy(network, SAMPLES.x_test, SAMPLES.y_test) >= 80
 
 
 def test_what_was_cut_can_be_cut_out_of_another_network(small: tuple[nn.Module, Path]) -> None:
