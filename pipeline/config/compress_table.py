@@ -76,6 +76,8 @@ class Compress(Table):
         description=(
             "What is searched: `table.key = [values]` or `table.key = { low = .., high = .. }`, "
             "for keys of `distil`, `prune`, `quantize`, `factorize` and `generate.objective`. By "
-            "default the width, where the student takes one, `prune.macs` and `generate.objective`."
+            "default the width, where the student takes one, `factorize.ranks` (off, or as it is "
+            "set, else automatic), `prune.macs` and `generate.objective`. Few bits are no such "
+            "default: firmware holds every weight as a byte."
         ),
     )

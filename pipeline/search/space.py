@@ -35,6 +35,7 @@ DEFAULT_WIDTHS = {"low": 0.5, "high": 1.5}
 # What is searched beside the width where [compress.search] is empty.
 DEFAULTS: Mapping[str, Sequence[Value]] = {
     "prune.macs": (1.0, 0.75, 0.5),
+    "factorize.ranks": ("off", "automatic"),
     "generate.objective": ("balanced", "size", "ram"),
 }
 
@@ -92,6 +93,8 @@ def knobs_of(config: Config, takes_width: bool) -> tuple[Knob, ...]:
     }
     if not asked:
         asked = {name: list(values) for name, values in DEFAULTS.items()}
+        if (ranks := config.factorize.ranks) != "off":
+            asked["factorize.ranks"] = ["off", ranks]
         if config.prune.scope in ("weights", "blocks"):  # which have no macs
             del asked["prune.macs"]
         if takes_width:

@@ -99,7 +99,7 @@ def share_weights(
 
 def _holder(network: nn.Module, name: str) -> nn.Module:
     """The layer that a weight's name, see `networks.matrices`, belongs to."""
-    known = dict(network.named_modules())
+    known: dict[str, nn.Module] = dict(network.named_modules())
     return known[name] if name in known else known[name.rpartition(".")[0]]
 
 

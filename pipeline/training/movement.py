@@ -75,7 +75,7 @@ class MovementPruning:
 
     def _moved(self) -> Iterator[tuple[str, Moved]]:
         for name, (layer, key) in self.places.items():
-            moved = layer.parametrizations[key][0]  # type: ignore[union-attr, index]
+            moved = layer.parametrizations[key][0]  # type: ignore[index]
             assert isinstance(moved, Moved)
             yield name, moved
 
@@ -92,5 +92,5 @@ def _place(network: nn.Module, name: str) -> tuple[nn.Module, str]:
 def _look_again(layer: nn.Module, *_: object) -> None:
     """A recurrent layer computes with a list of its weights, which has to be of those as they are
     now."""
-    keys = layer._flat_weights_names
-    layer._flat_weights = [getattr(layer, key) for key in keys]  # type: ignore[union-attr]
+    assert isinstance(layer, RECURRENT)
+    layer._flat_weights = [getattr(layer, key) for key in layer._flat_weights_names]

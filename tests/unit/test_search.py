@@ -88,11 +88,20 @@ def test_a_target_that_counts_no_instructions_is_refused() -> None:
 # --- space
 
 
-def test_the_space_is_the_width_pruning_and_the_objective_by_default() -> None:
+def test_the_space_is_the_width_rank_pruning_and_the_objective_by_default() -> None:
     names = [knob.name for knob in knobs_of(config_of(), takes_width=True)]
-    assert names == ["distil.width", "generate.objective", "prune.macs"]
-    names = [knob.name for knob in knobs_of(config_of(), takes_width=False)]
-    assert names == ["generate.objective", "prune.macs"]
+    assert names == ["distil.width", "factorize.ranks", "generate.objective", "prune.macs"]
+    ranks, *others = knobs_of(config_of(), takes_width=False)
+    assert [knob.name for knob in others] == ["generate.objective", "prune.macs"]
+    assert ranks.values == ("off", "automatic")
+
+
+def test_the_way_of_choosing_ranks_that_a_configuration_has_is_searched_by_default() -> None:
+    energy = config_of()
+    energy = energy.model_copy(
+        update={"factorize": energy.factorize.model_copy(update={"ranks": "energy"})}
+    )
+    assert knobs_of(energy, takes_width=False)[0].values == ("off", "energy")
 
 
 def test_a_range_is_of_what_its_key_is() -> None:
