@@ -5,7 +5,8 @@ Buffers whose lives meet must not share a byte, except a kernel's output and an 
 there, which may overlap as far as the kernel's access trace allows (see `Overlap`). Best fit over
 several orders, then a seeded local search on the order; the result is reported beside a lower
 bound. Where the bound is not reached, a second search moves what lies on top to earlier places of
-the order, also with buffers as one that have to lie at one address.
+the order, also with buffers as one that have to lie at one address. What is left between the two is
+the matter of an exact search (`exact.py`), which mostly ends with a proof.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from tinsmith.codegen.exact import Boxes, Pair, boxes_of, floor_of, ranges_of, smallest
 from tinsmith.codegen.program import Placed
 
 ALIGNMENT = 4  # bytes, at least: kernels load activations as words where the channels allow it
@@ -56,6 +58,11 @@ class MemoryPlan:
     arena_bytes: int
     lower_bound: int
 
+    @property
+    def proven(self) -> bool:
+        """Whether no plan with these lives and overlaps is smaller."""
+        return self.arena_bytes == self.lower_bound
+
     def offset(self, name: str) -> int:
         return next(p.offset for p in self.placed if p.name == name)
 
@@ -66,15 +73,61 @@ def plan_memory(
     """The smallest plan found; deterministic. alignment: bytes, of every offset."""
     task = _task(lives, overlaps, alignment, lower_bound(lives, overlaps, alignment))
     best = min((_place(task, order) for order in _orders(lives)), key=lambda found: found.size)
+    if best.size > task.bound:
+        boxes = _boxes(task)
+        floor = floor_of(boxes, task.bound // alignment, best.size // alignment)
+        task = replace(task, bound=floor * alignment)
+        best = _searched(task, best)
+        if best.size > task.bound:
+            return _exact(task, boxes, best)
+    return _plan(task, best.offsets, best.size, task.bound)
+
+
+def _searched(task: _Task, best: _Found) -> _Found:
+    """The smallest plan of the local searches."""
     best = _improve(task, best)
     joined = _joined(task)
     for other in (task, joined):
         # What is made last goes first: outputs lie below the inputs that they take the place of.
-        for order in (best.order, sorted(lives, key=lambda b: (-b.first, -b.nbytes, b.name))):
+        late = sorted(task.lives, key=lambda b: (-b.first, -b.nbytes, b.name))
+        for order in (best.order, late):
             if best.size > task.bound:
                 best = min(best, _second(other, order), key=lambda found: found.size)
-    placed = tuple(Placed(b.name, best.offsets[b.name], b.nbytes, b.first, b.last) for b in lives)
-    return MemoryPlan(placed, best.size, task.bound)
+    return best
+
+
+def _exact(task: _Task, boxes: Boxes, best: _Found) -> MemoryPlan:
+    """The smallest plan there is, where the search for it can be exhausted."""
+    unit = task.alignment
+    found = smallest(boxes, task.bound // unit, best.size // unit)
+    if found.offsets is None:
+        return _plan(task, best.offsets, best.size, found.floor * unit)
+    offsets = {b.name: at * unit for b, at in zip(task.lives, found.offsets, strict=True)}
+    size = max(offsets[b.name] + _align(b.nbytes, unit) for b in task.lives)
+    return _plan(task, offsets, size, found.floor * unit)
+
+
+def _plan(task: _Task, offsets: Mapping[str, int], size: int, bound: int) -> MemoryPlan:
+    placed = tuple(Placed(b.name, offsets[b.name], b.nbytes, b.first, b.last) for b in task.lives)
+    return MemoryPlan(placed, size, bound)
+
+
+def _boxes(task: _Task) -> Boxes:
+    """The same for the exact search."""
+    places = {b.name: i for i, b in enumerate(task.lives)}
+    sizes = [-(-b.nbytes // task.alignment) for b in task.lives]
+    pairs = []
+    for buffer in task.lives:
+        one = places[buffer.name]
+        for name, _, same, above, under in task.rivals[buffer.name]:
+            other = places[name]
+            if one < other:
+                lowest = None if above is None else -(above // task.alignment)
+                highest = None if under is None else under // task.alignment
+                ranges = ranges_of(sizes[one], sizes[other], same, lowest, highest)
+                if len(ranges) > 1:
+                    pairs.append(Pair(one, other, ranges))
+    return boxes_of(sizes, pairs)
 
 
 def lower_bound(

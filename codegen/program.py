@@ -104,6 +104,8 @@ class KernelPlan:
     shape: integers that are printed as literals where all calls of the function agree, and become
         parameters where they differ.
     overlap: by input index, how the first output may lie over that input.
+    literal: calls share a function only where their shapes agree, since literals save more than
+        the function takes; but not the stripes of a layer.
     """
 
     fixed: Mapping[str, Any]
@@ -112,6 +114,7 @@ class KernelPlan:
     constants: tuple[Constant, ...] = ()
     scratch_bytes: int = 0
     overlap: Mapping[int, Overlap] | None = None
+    literal: bool = False
 
 
 @dataclass(frozen=True)
@@ -267,6 +270,11 @@ class Program:
                 for k in range(loop.first, loop.end):
                     yield k, self.steps[k].at_round(index)
             place = loop.end
+
+    @property
+    def arena_is_proven(self) -> bool:
+        """Whether no arena for these calls in this order is smaller."""
+        return self.arena_bytes == self.arena_lower_bound
 
     @property
     def layers(self) -> tuple[Step, ...]:
