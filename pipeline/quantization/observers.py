@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,8 +72,10 @@ def entropy(seen: Seen, percentile: float) -> Range:
 
     As TensorRT's calibration (Migacz, 8-bit Inference with TensorRT, 2017): what lies outside
     counts at the ends, and each step stands for all bins that fall on it, evenly for those that
-    hold something.
+    hold something. Zeros, which every range holds exactly, count no more than their neighbours (as
+    NVIDIA's pytorch-quantization does it): what ReLU makes of them would outweigh all else.
     """
+    seen = replace(seen, counts=_without_zeros(seen))
 
     def divergence(centres: NDArray[np.float64], a: float, b: float) -> float:
         first, last = np.searchsorted(centres, (a, b))
@@ -108,6 +110,17 @@ def _cheapest(seen: Seen, cost: Callable[[NDArray[np.float64], float, float], fl
         if found < least:
             best, least = (max(a, seen.low), min(b, seen.high)), found
     return best
+
+
+def _without_zeros(seen: Seen) -> NDArray[np.int64]:
+    """The histogram, whose bin of 0.0 is no higher than its neighbours."""
+    place = int(np.searchsorted(seen.edges, 0.0, side="right")) - 1
+    counts = seen.counts.copy()
+    if seen.low <= 0.0 < seen.high and counts.size > 1:
+        beside = counts[max(place - 1, 0) : place + 2].copy()
+        beside[min(place, 1)] = 0
+        counts[place] = min(counts[place], beside.max())
+    return counts
 
 
 def _divergence(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:

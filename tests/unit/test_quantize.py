@@ -403,6 +403,16 @@ def test_entropy_keeps_all_of_values_that_are_spread_evenly():
     assert OBSERVERS["entropy"].choose(seen(values), 99.9) == pytest.approx((-1.0, 3.0), abs=0.06)
 
 
+@pytest.mark.parametrize("low", [0.0, -1.0])
+def test_entropy_does_not_mind_how_many_values_are_zero(low: float) -> None:
+    values = RNG.normal(size=50_000).clip(low)
+    some = values[values != 0]
+    expected = OBSERVERS["entropy"].choose(seen(np.append(some, 0.0)), 99.9)
+    many = np.append(some, np.zeros(500_000))
+    assert OBSERVERS["entropy"].choose(seen(many), 99.9) == expected
+    assert expected[1] > 0.5 * values.max()
+
+
 @pytest.mark.parametrize("observer", OBSERVERS)
 def test_an_observer_of_a_constant_gives_that_constant(observer):
     graph = small_net()
