@@ -313,6 +313,10 @@ def analyze(
     preserve_inputs: PreserveOption = False,
     memory: MemoryOption = None,
     json_file: JsonOption = None,
+    map_file: Annotated[
+        Path | None,
+        typer.Option("--map", help="Draw what lies where in the arena (SVG) to this file."),
+    ] = None,
     calibrate: CalibrateOption = None,
     activations: ActivationsOption = 8,
     start: StartOption = None,
@@ -323,12 +327,15 @@ def analyze(
     from tinsmith.pipeline.analysis import analyze as look
     from tinsmith.pipeline.code_options import CodeOptions, parse_memories
     from tinsmith.pipeline.model_files import read_model, read_quantized
+    from tinsmith.pipeline.report.memory_map import arena_map
     from tinsmith.pipeline.report.tables import print_analysis
     from tinsmith.targets.target import target_named
 
     device = None if target is None else target_named(target)
     if memory and device is None:
         raise ConfigError("--memory says what the model may take of a target: name one with -t")
+    if map_file is not None and device is None:
+        raise ConfigError("--map draws the arena for a target: name one with -t")
     limits = () if device is None else parse_memories(memory or (), device)
     options = CodeOptions(objective, preserve_inputs, memories=limits)
     reading = read_options(start, end, shape, activations)
@@ -343,6 +350,8 @@ def analyze(
             f"{model.name} has what is not supported on {report.target}:\n  "
             + "\n  ".join(report.unsupported)
         )
+    if map_file is not None and device is not None:
+        write_whole(map_file, arena_map(read.graph, device, options).encode())
 
 
 @app.command()

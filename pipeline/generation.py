@@ -14,6 +14,7 @@ from tinsmith.pipeline.code_options import CodeOptions
 from tinsmith.pipeline.deployment import make_program, temporary_build
 from tinsmith.pipeline.errors import GateFailed
 from tinsmith.pipeline.graph import Graph
+from tinsmith.pipeline.report.memory_map import memory_map
 from tinsmith.pipeline.tuning import Progress, Tuning, no_progress
 from tinsmith.pipeline.tuning import tune as choose_by_measurement
 from tinsmith.pipeline.validation import (
@@ -107,5 +108,8 @@ def generate(
         None if sound is None else sound.instructions,
     )
     golden = Golden([given[n] for n in graph.inputs], expected)
-    files = project_files(program, sources, golden, facts, front_end)
+    files = {
+        **project_files(program, sources, golden, facts, front_end),
+        "memory.svg": memory_map(program),
+    }
     return Generated(program, files, tuple(sizes), instructions, tuning)

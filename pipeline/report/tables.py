@@ -77,6 +77,7 @@ def print_validation(console: Console, report: Validation) -> None:
         table.add_row(f"bytes that differ from {oracle}", number(count))
     table.add_row("instructions per inference", number(report.instructions))
     table.add_row("arena, bytes", number(report.arena_bytes))
+    table.add_row("no arena is under, bytes", number(report.arena_lower_bound))
     for memory, nbytes in report.memories.items():
         table.add_row(f"in {memory}, bytes", number(nbytes))
     table.add_row("stack, bytes", number(report.stack_bytes))
@@ -153,10 +154,9 @@ def print_analysis(console: Console, report: Analysis) -> None:
 
 
 def _print_fit(console: Console, report: Analysis) -> None:
-    console.print(
-        f"arena {report.arena_bytes:,} bytes (no plan with these kernels can be under "
-        f"{report.arena_lower_bound:,})"
-    )
+    proven = report.arena_bytes == report.arena_lower_bound
+    least = "proven to be the least" if proven else f"at least {report.arena_lower_bound:,}"
+    console.print(f"arena {report.arena_bytes:,} bytes ({least} for these calls in this order)")
     if report.peak_layer is not None:
         parts = ", ".join(f"{name} {size:,}" for name, size in report.peak_tensors)
         console.print(f"most is alive at '{report.peak_layer}': {parts}", markup=False)
