@@ -60,10 +60,11 @@ def memory_map(program: Program) -> str:
     shown = [n if len(n) <= _NAME else n[: _NAME - 3] + "..." for n in names]
     column = min(max(_LEAST_WIDTH // len(names), _COLUMN[0]), _COLUMN[1])
     labels = round(max(len(n) for n in shown) * _LETTER * 0.9) + 16
-    width = max(_LEFT + column * len(names) + _RIGHT, _LEAST_WIDTH)
+    says = f"{program.name}: {arena_text(program)}"
+    heading = round(16 + len(says) * _LETTER * 1.1) + _RIGHT
+    width = max(_LEFT + column * len(names) + _RIGHT, _LEAST_WIDTH, heading)
     panel = _TOP + _HEIGHT + labels
     height = panel * len(program.arenas) + _GAP
-    says = f"{program.name}: {arena_text(program)}"
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
         f'viewBox="0 0 {width} {height}" role="img" aria-labelledby="title description" '
