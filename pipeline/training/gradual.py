@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -15,10 +15,15 @@ from tinsmith.pipeline.training.cuts import Cut
 from tinsmith.pipeline.training.depth import drop_layers, remove_layers
 from tinsmith.pipeline.training.distillation import Distillation
 from tinsmith.pipeline.training.hidden import drop_units, remove_units
-from tinsmith.pipeline.training.loop import Epoch, Recipe, Samples, fit, seed_of
+from tinsmith.pipeline.training.loop import Epoch, Recipe, Samples
 from tinsmith.pipeline.training.networks import Weights, cost, widths
 from tinsmith.pipeline.training.pruning import drop_channels, remove_channels
-from tinsmith.pipeline.training.series import read_finished, write_finished
+from tinsmith.pipeline.training.series import (
+    Steps,
+    fit_in_steps,
+    read_finished,
+    write_finished,
+)
 
 
 @dataclass(frozen=True)
@@ -81,34 +86,12 @@ def prune_gradually(
     """
     sample = samples.x_test[:1].clone()
     first_widths, first_macs = widths(network), cost(network, sample).total_macs
-    history: list[Epoch] = []
     steps = plan.steps if plan.macs < 1 else 0
     rewinds = plan.schedule == "rewind"
     assert early is not None or not rewinds, "there is something to rewind to"
-    short = recipe.epochs if rewinds else plan.step_epochs
-    epochs = short * (steps - 1) + recipe.epochs
     young = _with_weights(network, early) if rewinds and early is not None else None
 
-    def tell(message: str, fraction: float | None = None) -> None:
-        place = len(history) + (fraction or 0) * current.epochs
-        progress(f"step {step}/{steps}  {message}", place / epochs)
-
-    for step in range(1, steps + 1):
-        last = step == steps
-        current = replace(
-            recipe,
-            epochs=recipe.epochs if last else short,
-            seed=seed_of(recipe.seed, "step", step),
-        )
-        finished = folder / f"step{step}.pt"
-        epochs_done = read_finished(network, finished)
-        if epochs_done is not None:
-            # It lies in memory as one that was trained: sums depend on it.
-            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            if young is not None:
-                read_finished(young, folder / f"step{step}-young.pt")
-            history += epochs_done
-            continue
+    def change(step: int, current: Recipe) -> None:
         # The maps of a run that was stopped are gone: each step makes them anew, from its own seed.
         torch.manual_seed(current.seed)
         loss.learn_shapes(network, sample)
@@ -119,18 +102,22 @@ def prune_gradually(
             write_finished(young, (), folder / f"step{step}-young.pt")
             network.load_state_dict(young.state_dict())
         loss.learn_shapes(network, sample)
-        checkpoint = folder / f"step{step}-checkpoint.pt"
-        epochs_done = fit(network, samples, current, loss, checkpoint, tell)
-        write_finished(network, epochs_done, finished)
-        checkpoint.unlink(missing_ok=True)  # there is none after no epochs
-        history += epochs_done
+
+    def restored(step: int) -> None:
+        # It lies in memory as one that was trained: sums depend on it.
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if young is not None:
+            read_finished(young, folder / f"step{step}-young.pt")
+
+    parts = Steps(steps, recipe.epochs if rewinds else plan.step_epochs, change, restored)
+    history = fit_in_steps(network, samples, parts, recipe, loss, folder, progress)
     after = widths(network)
     removed = tuple(
         Removal(layer, before, after.get(layer, 0))
         for layer, before in first_widths.items()
         if before != after.get(layer, 0)
     )
-    return removed, tuple(history)
+    return removed, history
 
 
 _CUTTERS: Mapping[str, Callable[[nn.Module, Tensor, Sequence[Cut]], None]] = {

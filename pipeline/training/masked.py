@@ -5,7 +5,7 @@ or taps become zeros; what zeros are worth is counted in the coded file (`coding
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tinsmith.pipeline.flow import Progress
 from tinsmith.pipeline.training.criteria import evidence_of
-from tinsmith.pipeline.training.loop import AfterStep, Epoch, Recipe, Samples, fit, seed_of
+from tinsmith.pipeline.training.loop import AfterStep, Epoch, Recipe, Samples, fit
 from tinsmith.pipeline.training.losses import Loss
 from tinsmith.pipeline.training.masks import (
     MaskChoice,
@@ -22,7 +22,12 @@ from tinsmith.pipeline.training.masks import (
 )
 from tinsmith.pipeline.training.movement import MovementPruning
 from tinsmith.pipeline.training.networks import Weights, matrices
-from tinsmith.pipeline.training.series import read_finished, write_finished
+from tinsmith.pipeline.training.series import (
+    Steps,
+    fit_in_steps,
+    read_finished,
+    write_finished,
+)
 from tinsmith.pipeline.training.sparsity import GradualPruning, SparsityPlan
 
 # The share of a training in which "gradual" and "movement" close the masks, and how often.
@@ -92,38 +97,21 @@ def _in_steps(
     progress: Progress,
     early: Weights | None,
 ) -> tuple[Epoch, ...]:
-    history: list[Epoch] = []
     rewinds = plan.schedule == "rewind"
-    short = recipe.epochs if rewinds else plan.step_epochs
-    epochs = short * (plan.steps - 1) + recipe.epochs
 
-    def tell(message: str, fraction: float | None = None) -> None:
-        place = len(history) + (fraction or 0) * current.epochs
-        progress(f"step {step}/{plan.steps}  {message}", place / epochs)
+    def change(step: int, current: Recipe) -> AfterStep:
+        shown = evidence_of(network, samples, loss, plan.measured_on, current.seed)
+        kept = masks(network, _density_after(step, plan), plan.choice, shown)
+        if rewinds and early is not None:
+            network.load_state_dict(early)
+        weights = matrices(network)
+        with torch.no_grad():
+            for name, weight in weights.items():
+                weight.mul_(kept[name])
+        return keep_zeros(weights)
 
-    for step in range(1, plan.steps + 1):
-        current = replace(
-            recipe,
-            epochs=recipe.epochs if step == plan.steps else short,
-            seed=seed_of(recipe.seed, "step", step),
-        )
-        finished = folder / f"step{step}.pt"
-        done = read_finished(network, finished)
-        if done is None:
-            shown = evidence_of(network, samples, loss, plan.measured_on, current.seed)
-            kept = masks(network, _density_after(step, plan), plan.choice, shown)
-            if rewinds and early is not None:
-                network.load_state_dict(early)
-            weights = matrices(network)
-            with torch.no_grad():
-                for name, weight in weights.items():
-                    weight.mul_(kept[name])
-            checkpoint = folder / f"step{step}-checkpoint.pt"
-            done = fit(network, samples, current, loss, checkpoint, tell, keep_zeros(weights))
-            write_finished(network, done, finished)
-            checkpoint.unlink(missing_ok=True)
-        history += done
-    return tuple(history)
+    steps = Steps(plan.steps, recipe.epochs if rewinds else plan.step_epochs, change)
+    return fit_in_steps(network, samples, steps, recipe, loss, folder, progress)
 
 
 def _density_after(step: int, plan: MaskPlan) -> float:

@@ -1,4 +1,5 @@
-"""Networks trained one after another, each of which may learn from the one before it."""
+"""Trainings one after another: of networks, each of which may learn from the one before it, and of
+one network that changes from step to step."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -57,6 +58,62 @@ def fit_series(
         networks.append(network.eval().to(memory_format=torch.channels_last))  # type: ignore[call-overload]
         history += epochs
     return networks, tuple(history)
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The trainings of a network that changes: `count` of them, the last one as long as the recipe
+    says, those before it of `epochs`.
+
+    change: called with the number of the step, from 1, and its recipe before its training, gives
+    what `fit` calls after each of its steps. restored: called where a finished step was read.
+    """
+
+    count: int
+    epochs: int
+    change: Callable[[int, Recipe], AfterStep | None]
+    restored: Callable[[int], None] = lambda step: None
+
+
+def fit_in_steps(
+    network: nn.Module,
+    samples: Samples,
+    steps: Steps,
+    recipe: Recipe,
+    loss: Loss,
+    folder: Path,
+    progress: Progress,
+) -> tuple[Epoch, ...]:
+    """Change and train `network`, in place, again and again, each time from a seed of its own;
+    result: the record of all epochs.
+
+    Finished steps are kept in `folder` as step<k>.pt, and not done again when they are there.
+    """
+    history: list[Epoch] = []
+    epochs = steps.epochs * (steps.count - 1) + recipe.epochs
+
+    def tell(message: str, fraction: float | None = None) -> None:
+        place = len(history) + (fraction or 0) * current.epochs
+        progress(f"step {step}/{steps.count}  {message}", place / epochs)
+
+    for step in range(1, steps.count + 1):
+        current = replace(
+            recipe,
+            epochs=recipe.epochs if step == steps.count else steps.epochs,
+            seed=seed_of(recipe.seed, "step", step),
+        )
+        finished = folder / f"step{step}.pt"
+        done = read_finished(network, finished)
+        if done is None:
+            watch = steps.change(step, current)
+            checkpoint = folder / f"step{step}-checkpoint.pt"
+            done = fit(network, samples, current, loss, checkpoint, tell, watch)
+            write_finished(network, done, finished)
+            checkpoint.unlink(missing_ok=True)  # there is none after no epochs
+        else:
+            steps.restored(step)
+        history += done
+    return tuple(history)
 
 
 def forget_series(folder: Path) -> None:
