@@ -326,8 +326,8 @@ def analyze(
     """Per layer: shapes, MACs, weights, activations; with a target, whether it fits."""
     from tinsmith.pipeline.analysis import analyze as look
     from tinsmith.pipeline.code_options import CodeOptions, parse_memories
+    from tinsmith.pipeline.memory_map import arena_map
     from tinsmith.pipeline.model_files import read_model, read_quantized
-    from tinsmith.pipeline.report.memory_map import arena_map
     from tinsmith.pipeline.report.tables import print_analysis
     from tinsmith.targets.target import target_named
 

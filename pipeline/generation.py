@@ -14,7 +14,7 @@ from tinsmith.pipeline.code_options import CodeOptions
 from tinsmith.pipeline.deployment import make_program, temporary_build
 from tinsmith.pipeline.errors import GateFailed
 from tinsmith.pipeline.graph import Graph
-from tinsmith.pipeline.report.memory_map import memory_map
+from tinsmith.pipeline.memory_map import memory_map
 from tinsmith.pipeline.tuning import Progress, Tuning, no_progress
 from tinsmith.pipeline.tuning import tune as choose_by_measurement
 from tinsmith.pipeline.validation import (

@@ -25,6 +25,7 @@ CODE_SOURCES = (
     "tinsmith.pipeline.deployment",
     "tinsmith.pipeline.fit",
     "tinsmith.pipeline.generation",
+    "tinsmith.pipeline.memory_map",
     "tinsmith.pipeline.output_folder",
     "tinsmith.pipeline.validation",
     "tinsmith.pipeline.oracles",
@@ -63,8 +64,9 @@ def tuned_options(code: CodeOptions, folder: Path, target: str) -> CodeOptions:
 
 @dataclass(frozen=True)
 class GenerateCode(Stage):
-    """Writes <target>/: sources, header, CMakeLists.txt, README.md, selftest/; and kernels.json:
-    {target: {layer: kernel}}, of those that were tuned. The golden vectors are test samples.
+    """Writes <target>/: sources, header, CMakeLists.txt, README.md, memory.svg, selftest/; and
+    kernels.json: {target: {layer: kernel}}, of those that were tuned. The golden vectors are test
+    samples.
     Raises DoesNotFit, UnsupportedModel, ToolMissing as `generation.generate` does.
     """
 

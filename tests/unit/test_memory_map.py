@@ -16,8 +16,8 @@ from tinsmith.codegen.program import Memory, Program
 from tinsmith.pipeline.cli import main
 from tinsmith.pipeline.exporters.tflite import to_tflite
 from tinsmith.pipeline.graph import Graph
+from tinsmith.pipeline.memory_map import arena_text, memory_map
 from tinsmith.pipeline.ops.fully_connected import FullyConnectedAttrs
-from tinsmith.pipeline.report.memory_map import arena_text, memory_map
 
 SVG = "{http://www.w3.org/2000/svg}"
 
