@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tinsmith.pipeline.cli import main
+from support.command import run
 
 pytest.importorskip("torch", reason="training needs torch: pip install 'tinsmith[train]'")
 pytest.importorskip("torch_pruning", reason="pruning needs torch-pruning")
@@ -78,13 +78,6 @@ prune.macs = [1.0, 0.7]
 """
 
 BUDGET = "flash=24KiB,ram=4KiB"
-
-
-def run(*arguments: str | Path) -> int:
-    with pytest.raises(SystemExit) as stop:
-        main([str(a) for a in arguments])
-    assert isinstance(stop.value.code, int)
-    return stop.value.code
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ pytest.importorskip("torch_pruning", reason="pruning needs torch-pruning")
 
 from torch import nn  # noqa: E402
 
+from support.command import run  # noqa: E402
 from support.corners import corner_samples  # noqa: E402
-from tinsmith.pipeline.cli import main  # noqa: E402
 from tinsmith.pipeline.insight.disturbances import DISTURBANCES, disturbed  # noqa: E402
 from tinsmith.pipeline.insight.effects import SHOWN, Flips, effects_of  # noqa: E402
 from tinsmith.pipeline.insight.layers import (  # noqa: E402
@@ -82,13 +82,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "models.py").write_text(MODELS)
     (folder / "tinsmith.toml").write_text(CONFIG)
     return folder
-
-
-def run(*arguments: str | Path) -> int:
-    with pytest.raises(SystemExit) as stop:
-        main([str(a) for a in arguments])
-    assert isinstance(stop.value.code, int)
-    return stop.value.code
 
 
 def test_sensitivity_of_a_run_is_a_table_a_plot_and_json_and_is_kept(

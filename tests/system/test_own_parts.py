@@ -15,7 +15,7 @@ pytest.importorskip("onnxscript", reason="the export needs onnxscript")
 
 from torch import Tensor, nn  # noqa: E402
 
-from tinsmith.pipeline.cli import main  # noqa: E402
+from support.command import run  # noqa: E402
 from tinsmith.pipeline.config import (  # noqa: E402
     Augment,
     Distil,
@@ -160,13 +160,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, text in {**files, "tinsmith.toml": CONFIG}.items():
         (folder / name).write_text(text)
     return folder
-
-
-def run(*arguments: str | Path) -> int:
-    with pytest.raises(SystemExit) as stop:
-        main([str(a) for a in arguments])
-    assert isinstance(stop.value.code, int)
-    return stop.value.code
 
 
 @pytest.fixture(scope="module")

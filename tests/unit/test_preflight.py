@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from support.command import run
 from support.goldens import load, model_path
 from support.nets import Net
 from tinsmith.pipeline.analysis import analyze
-from tinsmith.pipeline.cli import main
 from tinsmith.pipeline.errors import ConfigError, UnsupportedModel
 from tinsmith.pipeline.exporters.tflite import to_tflite
 from tinsmith.pipeline.frontends.tflite import read_tflite
@@ -21,12 +21,6 @@ from tinsmith.pipeline.ops.conv2d import Conv2dAttrs
 from tinsmith.targets.target import target_named
 
 SECONDS = 2.0
-
-
-def cli_code(*arguments: str | Path) -> int:
-    with pytest.raises(SystemExit) as end:
-        main([str(a) for a in arguments])
-    return int(end.value.code or 0)
 
 
 def run_apart(*arguments: str | Path) -> tuple[float, str]:
@@ -79,7 +73,7 @@ def test_a_model_that_does_not_fit_is_told_so_and_is_no_error(
     y = net.node("conv2d", [x, net.weights((8, 1, 1, 8), x, axis=0)], Conv2dAttrs(), name="wide")
     model = tmp_path / "big.tflite"
     model.write_bytes(to_tflite(net.graph([y])))
-    assert cli_code("analyze", model, "-t", "nrf52840-dk") == 0
+    assert run("analyze", model, "-t", "nrf52840-dk") == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "does NOT fit nrf52840-dk" in out
     assert "input 'x': int8 1x400x400x8, scale 0.05" in out and "zero point 3" in out
@@ -99,7 +93,7 @@ def test_what_has_no_kernel_is_listed_in_whole_and_ends_with_exit_code_three(
     b.assign("two", b.node("relu", [held[0]], quant=b.tensors[x].quant))
     model = tmp_path / "delay.tflite"
     model.write_bytes(to_tflite(b.build(held)))
-    assert cli_code("analyze", model, "-t", "cortex-m4") == 3
+    assert run("analyze", model, "-t", "cortex-m4") == 3
     told = capsys.readouterr()
     assert "relu" in told.out
     for name in ("one", "two"):
@@ -110,18 +104,18 @@ def test_a_float_model_is_analyzed_and_told_to_be_quantized(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     path = model_path("tflm/hello_world_float")
-    assert cli_code("analyze", path, "-t", "cortex-m4") == 0
+    assert run("analyze", path, "-t", "cortex-m4") == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "quantize it to see what it needs on cortex-m4" in out
 
 
 def test_open_shapes_are_all_told_and_can_be_given(capsys: pytest.CaptureFixture[str]) -> None:
     path = model_path("onnx/silero_vad_16k_op15")
-    assert cli_code("analyze", path) == 3
+    assert run("analyze", path) == 3
     told = capsys.readouterr().err
     assert "input 'input' has the open shape [?, ?]" in told
     assert "input 'state' has the open shape [2, ?, 128]" in told
-    assert cli_code("analyze", path, "--shape", "input=1,576", "--shape", "nothing=1") == 3
+    assert run("analyze", path, "--shape", "input=1,576", "--shape", "nothing=1") == 3
     assert "shapes are given for nothing; the model's inputs are input" in capsys.readouterr().err
 
 
@@ -136,4 +130,4 @@ def test_shapes_are_parsed_by_the_last_equals_sign() -> None:
 
 
 def test_shapes_are_for_onnx_only() -> None:
-    assert cli_code("analyze", model_path("tflm/hello_world_int8"), "--shape", "x=1") == 2
+    assert run("analyze", model_path("tflm/hello_world_int8"), "--shape", "x=1") == 2
