@@ -84,7 +84,7 @@ def samples_of(data: str, seed: int) -> Samples:
     for name, images in (("train", dataset.train), ("test", dataset.test)):
         parts[f"x_{name}"] = torch.from_numpy(to_float(images.x))
         parts[f"y_{name}"] = torch.from_numpy(images.y)
-    return Samples(**parts, classes=dataset.classes)
+    return Samples(**parts, tasks=dataset.tasks)
 
 
 def measure(case: Case, name: str, data: str, seed: int) -> dict[str, float]:

@@ -33,6 +33,7 @@ from tinsmith.pipeline.deployment import make_program
 from tinsmith.pipeline.interpreter import run_samples
 from tinsmith.pipeline.model_files import read_model, to_input
 from tinsmith.pipeline.quantization import QuantizeOptions, quantize
+from tinsmith.pipeline.tasks import Task
 from tinsmith.pipeline.training.distillation import Distillation
 from tinsmith.pipeline.training.export import export_onnx
 from tinsmith.pipeline.training.loop import Recipe, Samples, fit, repeatable
@@ -65,7 +66,7 @@ def samples_of(train: int) -> Samples:
         x = np.ascontiguousarray(images.x[:count].transpose(0, 3, 1, 2), np.float32) / 255
         parts[f"x_{name}"] = torch.from_numpy(x)
         parts[f"y_{name}"] = torch.from_numpy(images.y[:count])
-    return Samples(**parts, classes=10)
+    return Samples(**parts, tasks=(Task("", 10),))
 
 
 def tell(message: str, fraction: float | None = None) -> None:

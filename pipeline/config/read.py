@@ -11,7 +11,7 @@ from tinsmith.pipeline.config.explain import explained
 from tinsmith.pipeline.config.prune_rules import check_prune
 from tinsmith.pipeline.config.sparsity_tables import Constraint
 from tinsmith.pipeline.config.tables import Config
-from tinsmith.pipeline.config.training_tables import Augment, Data, DistilTerm, Quantize
+from tinsmith.pipeline.config.training_tables import Augment, Data, DistilTerm, Quantize, TaskTable
 from tinsmith.pipeline.errors import ConfigError
 
 CONFIG_NAME = "tinsmith.toml"
@@ -120,6 +120,23 @@ def _check_data(data: Data, where: str) -> None:
             raise ConfigError(
                 f'{where} path = "{data.path}": source = "python" needs a Python file and a '
                 'function in it, like "data.py:load"'
+            )
+    _check_tasks(data.tasks, f"{where[: -len('[data]')]}[[data.tasks]]")
+
+
+def _check_tasks(tasks: Sequence[TaskTable], where: str) -> None:
+    names: set[str] = set()
+    for task in tasks:
+        if task.name in names:
+            raise ConfigError(f'{where} name = "{task.name}": two tasks have this name')
+        names.add(task.name)
+        if len(task.groups) == 1:
+            raise ConfigError(f"{where} {task.name} groups: one group; needed: at least two")
+        labels = [label for group in task.groups for label in group]
+        twice = [label for place, label in enumerate(labels) if label in labels[:place]]
+        if twice:
+            raise ConfigError(
+                f"{where} {task.name} groups: {twice[0]} is there twice; each class has one group"
             )
 
 

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from tinsmith.pipeline.config.sparsity_tables import Constraint, Sparsity
 from tinsmith.pipeline.config.values import (
+    CName,
     ConfigModel,
     ConfigPath,
     CriterionName,
@@ -16,6 +17,34 @@ from tinsmith.pipeline.config.values import (
     SampleCount,
     Table,
 )
+
+
+class TaskTable(Table):
+    """A task that networks are trained on: tables `[[data.tasks]]`, an output of the network each.
+
+    Without any, the tasks are those that the data have labels of ([training.md](training.md)).
+    """
+
+    name: Annotated[CName, Field(min_length=1)] = Field(
+        description="What the task is called in reports, and its output in the C's header."
+    )
+    labels: str = Field(
+        default="",
+        description=(
+            "Which labels of the data it is made of, where they have several; those of its own "
+            "name if empty."
+        ),
+    )
+    groups: list[Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]] = Field(
+        default=[],
+        description=(
+            "Which classes of these labels are one for this task: `[[0, 2], [1, 3]]` makes two of "
+            "four. If empty, they are as they are."
+        ),
+    )
+    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        default=1.0, description="What its part of each loss is multiplied by."
+    )
 
 
 class Data(Table):
@@ -71,6 +100,9 @@ class Data(Table):
             "A share of the training samples that is measured on instead of the test samples, "
             "which then nothing sees."
         ),
+    )
+    tasks: list[TaskTable] = Field(
+        default=[], description="What to train on, where it is not one task: `[[data.tasks]]`."
     )
 
 

@@ -112,14 +112,15 @@ def bits_readings(
     graph: Graph, x: Array, y: NDArray[np.int64], tell: Tell, names: Mapping[str, str] | None = None
 ) -> Iterator[Reading]:
     """Of a float graph with one input x [N, *shape]: each layer's weights on few bits, the others
-    and all activations in float. names: what to call a node, where not by its own name.
+    and all activations in float. y: [N], or [N, outputs]. names: what to call a node, where not by
+    its own name.
     """
     nodes = [node for node in graph.nodes if weight_slots(node)]
     for done, node in enumerate(nodes):
         tell(f"bits of '{node.name}'", done / len(nodes))
         for bits in KINDS["bits"].levels:
             coarse = with_bits(graph, node, int(bits))
-            outputs = run_samples(coarse, {graph.inputs[0]: x})[0]
+            outputs = run_samples(coarse, {graph.inputs[0]: x})
             name = (names or {}).get(node.name, node.name)
             yield Reading(name, "bits", bits, round(accuracy(outputs, y), 4))
 

@@ -18,14 +18,16 @@ from tinsmith.pipeline.stages import stages_of
 from tinsmith.pipeline.stages.insight import FOUND, PAGE, ExplainCompression
 
 
-def insight_of_run(path: Path, count: int, json_file: Path | None, console: Console) -> None:
+def insight_of_run(
+    path: Path, count: int, task: str, json_file: Path | None, console: Console
+) -> None:
     """Runs the stages up to `quantize`, compares their networks, and prints; the page is
     `<out>/insight/insight.html`.
     """
     config = load_config(path)
     view = FlowView(console)
     folders = run_flow(stages_of(config), config.run.out, to="quantize", progress=view.event)
-    stage = ExplainCompression.from_config(config, count)
+    stage = ExplainCompression.from_config(config, count, task)
     makers = {
         "load": "load",
         "teacher": "teacher",

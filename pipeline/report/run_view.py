@@ -81,7 +81,10 @@ def print_report(console: Console, config: Config, report: Mapping[str, Any]) ->
     if "validation" in report:
         _print_targets(console, report["validation"])
         last = report["validation"][config.generate.targets[-1]]
-        _print_confusion(console, last["confusion"], config.generate.targets[-1])
+        matrices = last["confusion"] if "tasks" in last else {"": last["confusion"]}
+        for task, matrix in matrices.items():
+            where = config.generate.targets[-1] + (f", task {task}" if task else "")
+            _print_confusion(console, matrix, where)
     out = config.run.out.resolve()
     for target, folder in report.get("sources", {}).items():
         console.print(f"C for {target}: {out / folder}", markup=False)
@@ -91,14 +94,18 @@ def print_report(console: Console, config: Config, report: Mapping[str, Any]) ->
 def _print_accuracy(console: Console, report: Mapping[str, Any]) -> None:
     samples = report.get("test_samples")
     title = "Accuracy" + (f" on {samples:,} test samples" if samples else "")
+    tasks: Mapping[str, Mapping[str, float]] = report.get("tasks", {})
+    names: Mapping[str, float] = next(iter(tasks.values()), {})
     table = simple_table(
-        ("stage", "left"), ("accuracy", "right"), ("parameters", "right"), ("MACs", "right"),
+        ("stage", "left"), ("mean accuracy" if tasks else "accuracy", "right"),
+        *((name, "right") for name in names), ("parameters", "right"), ("MACs", "right"),
         title=title,
     )  # fmt: skip
     for key, value in report["accuracy"].items():
         table.add_row(
             key,
             f"{value:.2f} %",
+            *(f"{tasks[key][name]:.2f} %" for name in names),
             number(report["parameters"].get(key)),
             number(report["macs"].get(key)),
         )
@@ -140,11 +147,11 @@ def _print_targets(console: Console, validation: Mapping[str, Any]) -> None:
         console.print(f"address and undefined-behaviour sanitizers: {first['sanitizers']}")
 
 
-def _print_confusion(console: Console, matrix: list[list[int]], target: str) -> None:
+def _print_confusion(console: Console, matrix: list[list[int]], where: str) -> None:
     classes = range(len(matrix))
     table = simple_table(
         ("true", "right"), *((str(c), "right") for c in classes),
-        title=f"Confusion matrix on {target} (row: true class, column: what the model says)",
+        title=f"Confusion matrix on {where} (row: true class, column: what the model says)",
     )  # fmt: skip
     for true, row in enumerate(matrix):
         table.add_row(str(true), *(str(n) if n else "." for n in row))

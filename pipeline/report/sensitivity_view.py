@@ -81,7 +81,7 @@ def sensitivity_of_file(
             "sensitivity is measured on models with one of each"
         )
     x, y = read_labelled_samples(samples, graph)
-    outputs = run_samples(graph, {graph.inputs[0]: x})[0]
+    outputs = run_samples(graph, {graph.inputs[0]: x})
 
     def tell(message: str, fraction: float) -> None:
         status.update(message)

@@ -66,7 +66,7 @@ def integer_accuracy(quantized: Artifact, x: NDArray[Any], y: NDArray[np.int64])
     entry = graph.tensors[graph.inputs[0]]
     samples = np.ascontiguousarray(x.transpose(quantized.json()["input_axes"]))
     outputs = run_samples(graph, {entry.name: to_input(samples, entry, "the test images")})
-    return round(accuracy(outputs[0], y), 4)
+    return round(accuracy(outputs, y), 4)
 
 
 def teacher_accuracy(

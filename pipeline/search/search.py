@@ -172,7 +172,7 @@ def _check_students(config: Config, knobs: tuple[Knob, ...], few: Artifact) -> N
     widths = next((knob.ends() for knob in knobs if knob.name == WIDTH), (config.distil.width,))
     for width in widths:
         model = config.distil.model.model_copy(update={"width": width})
-        make_network(model, sample_of(samples), samples.classes)
+        make_network(model, sample_of(samples), samples.tasks)
 
 
 def _open(request: Request, bench: Bench, knobs: tuple[Knob, ...], watcher: Watcher) -> Study:

@@ -55,7 +55,7 @@ class FewImages(Stage):
         with np.load(inputs["load"].file("data.npz")) as file:
             arrays = {name: file[name] for name in file.files}
         few = {
-            name: array if array.ndim == 0 else array[: self.count]
+            name: array[: self.count] if name.startswith(("x_", "y_")) else array
             for name, array in arrays.items()
         }
         np.savez(out_dir / "data.npz", **few)

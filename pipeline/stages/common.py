@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tinsmith.pipeline.flow import Artifact
 from tinsmith.pipeline.graph import Array
+from tinsmith.pipeline.tasks import Task, label_columns, read_tasks
 
 if TYPE_CHECKING:
     from tinsmith.pipeline.model_files import Model
@@ -24,13 +25,13 @@ IMAGE_AXES = (0, 2, 3, 1)
 @dataclass(frozen=True, eq=False)
 class LabelledSamples:
     """x: float32 [N, ...] in the layout of a graph's input. y: int64 [N]. pixels: x is 0 to 1, the
-    255ths of an image's bytes."""
+    255ths of an image's bytes. Labels of several tasks are [N, tasks]."""
 
     x_train: NDArray[np.float32]
     y_train: NDArray[np.int64]
     x_test: NDArray[np.float32]
     y_test: NDArray[np.int64]
-    classes: int
+    tasks: tuple[Task, ...]
     pixels: bool
 
 
@@ -42,7 +43,7 @@ def read_labelled(load: Artifact, axes: Sequence[int] = IMAGE_AXES) -> LabelledS
             file["y_train"],
             np.ascontiguousarray(file["x_test"].transpose(axes)),
             file["y_test"],
-            int(file["classes"]),
+            read_tasks(file),
             bool(file["pixels"]),
         )
 
@@ -67,9 +68,17 @@ def predictions(outputs: Array) -> NDArray[np.int64]:
     return best
 
 
-def accuracy(outputs: Array, labels: NDArray[np.int64]) -> float:
-    """Percent of the samples that are classified rightly."""
-    return float(100.0 * np.mean(predictions(outputs) == labels))
+def accuracies(outputs: Sequence[Array], labels: NDArray[np.int64]) -> tuple[float, ...]:
+    """Percent of the samples that are classified rightly, by each output: labels [N], or [N,
+    outputs]."""
+    columns = zip(outputs, label_columns(labels), strict=True)
+    return tuple(float(100.0 * np.mean(predictions(out) == own)) for out, own in columns)
+
+
+def accuracy(outputs: Sequence[Array], labels: NDArray[np.int64]) -> float:
+    """The mean of that over the outputs."""
+    found = accuracies(outputs, labels)
+    return sum(found) / len(found)
 
 
 def confusion_matrix(outputs: Array, labels: NDArray[np.int64], classes: int) -> list[list[int]]:

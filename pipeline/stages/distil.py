@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from tinsmith.pipeline.config import Augment, Config, Distil, ModelRef, Teacher
 from tinsmith.pipeline.flow import Artifact, Progress, Stage
+from tinsmith.pipeline.tasks import weights_of
 from tinsmith.pipeline.training.sources import (
     DISTILLATION_SOURCES,
     TRAINING_SOURCES,
@@ -70,6 +71,7 @@ class DistilStudent(Stage):
         from tinsmith.pipeline.training.loop import Recipe, repeatable, seed_of
         from tinsmith.pipeline.training.networks import make_network
         from tinsmith.pipeline.training.results import (
+            SUMMARY,
             keep_early,
             read_samples,
             read_teacher,
@@ -80,7 +82,7 @@ class DistilStudent(Stage):
 
         options, seed = self.options, seed_of(self.seed, self.name)
         samples = read_samples(inputs["load"].path, unlabelled=True)
-        sample = sample_of(samples)
+        sample, weights = sample_of(samples), weights_of(samples.tasks)
         recipe = Recipe(
             options.epochs,
             options.batch,
@@ -93,11 +95,11 @@ class DistilStudent(Stage):
 
         def member(label: str, model: ModelRef) -> Member:
             def make(before: nn.Module | None) -> tuple[nn.Module, Loss]:
-                network = make_network(model, sample, samples.classes)
+                network = make_network(model, sample, samples.tasks)
                 shown = teacher if before is None else before
                 if options.start == "teacher":
                     cut_from(shown, network, sample)
-                return network, distillation(options, shown, network, sample)
+                return network, distillation(options, shown, network, sample, weights)
 
             return Member(label, make)
 
@@ -109,7 +111,7 @@ class DistilStudent(Stage):
                 members[-1] = replace(members[-1], watch=watch)
             networks, history = fit_series(members, samples, recipe, out_dir, progress)
             known = inputs["teacher"].json()
-            summary = {name: known[name] for name in ("accuracy", "parameters", "macs")}
+            summary = {name: known[name] for name in SUMMARY if name in known}
             write_network(networks[-1], samples, out_dir, history, teacher=summary)
         forget_series(out_dir)
 

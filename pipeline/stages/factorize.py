@@ -7,6 +7,7 @@ from typing import ClassVar, Self
 
 from tinsmith.pipeline.config import Augment, Config, Constraint, Factorize, ModelRef
 from tinsmith.pipeline.flow import Artifact, Progress, Stage
+from tinsmith.pipeline.tasks import weights_of
 from tinsmith.pipeline.training.sources import (
     DISTILLATION_SOURCES,
     TRAINING_SOURCES,
@@ -74,6 +75,7 @@ class FactorizeStudent(Stage):
         from tinsmith.pipeline.training.low_rank import Plan, factorize
         from tinsmith.pipeline.training.networks import accuracy
         from tinsmith.pipeline.training.results import (
+            SUMMARY,
             read_network,
             read_samples,
             sample_of,
@@ -101,7 +103,8 @@ class FactorizeStudent(Stage):
             factored = factorize(network, sample_of(samples), plan)
             untrained = accuracy(network, samples.x_test, samples.y_test)
             progress(f"{len(factored)} layers factorized, {untrained:.2f} % before training", 0.0)
-            loss = Distillation(teacher, [SoftAnswers(0.7, 2.0), Labels(0.3)])
+            terms = [SoftAnswers(0.7, 2.0), Labels(0.3)]
+            loss = Distillation(teacher, terms, weights=weights_of(samples.tasks))
             history = fit(network, samples, recipe, loss, out_dir / _CHECKPOINT, progress)
             known = inputs["distil"].json()
             write_network(
@@ -109,7 +112,7 @@ class FactorizeStudent(Stage):
                 samples,
                 out_dir,
                 history,
-                before={name: known[name] for name in ("accuracy", "parameters", "macs")},
+                before={name: known[name] for name in SUMMARY if name in known},
                 untrained=untrained,
                 factored=[asdict(layer) for layer in factored],
             )

@@ -12,14 +12,16 @@ from tinsmith.pipeline.config import Audio, Config, Data
 from tinsmith.pipeline.data import noun, read_dataset, source_files, to_float
 from tinsmith.pipeline.data_files import read_unlabelled, size_text
 from tinsmith.pipeline.flow import Artifact, Progress, Stage
+from tinsmith.pipeline.tasks import task_arrays, tasks_text
 
 
 @dataclass(frozen=True)
 class Load(Stage):
     """Writes data.npz: `x_train`, `x_test` float32 [N, ...] as networks take them, which is
-    [N, C, H, W] = pixel / 255 of images; `y_train`, `y_test` int64 [N]; `classes`, how many there
-    are; `pixels`, whether they are images; `x_unlabelled` where there are such samples. Raises
-    DataError for data that can't be used.
+    [N, C, H, W] = pixel / 255 of images; `y_train`, `y_test` int64 [N], or [N, tasks] of several;
+    `classes`, how many there are, and more of tasks that have names (`tasks.task_arrays`);
+    `pixels`, whether they are images; `x_unlabelled` where there are such samples. Raises DataError
+    for data that can't be used.
     """
 
     name: ClassVar[str] = "load"
@@ -29,6 +31,7 @@ class Load(Stage):
         "tinsmith.pipeline.data",
         "tinsmith.pipeline.data_files",
         "tinsmith.pipeline.image_folder",
+        "tinsmith.pipeline.tasks",
         "tinsmith.pipeline.user_code",
         "tinsmith.pipeline.user_data",
     )
@@ -64,13 +67,13 @@ class Load(Stage):
             y_train=train.y,
             x_test=to_float(test.x),
             y_test=test.y,
-            classes=np.int64(dataset.classes),
             pixels=np.bool_(train.x.dtype == np.uint8),
+            **task_arrays(dataset.tasks),
             **more,
         )
         progress(
             f"{len(train.y)} {noun(train)}s to train on, {len(test.y)} to test; "
-            f"{size_text(train)}, {dataset.classes} classes"
+            f"{size_text(train)}, {tasks_text(dataset.tasks)}"
             + "".join(f", {len(x)} without labels" for x in more.values())
             + "".join(f"; {remark}" for remark in remarks)
         )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from tinsmith.pipeline.config import Augment, Config, Distil, Prune, Teacher
 from tinsmith.pipeline.flow import Artifact, Progress, Stage
+from tinsmith.pipeline.tasks import weights_of
 from tinsmith.pipeline.training.sources import (
     DISTILLATION_SOURCES,
     TRAINING_SOURCES,
@@ -90,6 +91,7 @@ class PruneStudent(Stage):
         from tinsmith.pipeline.training.distillation import distillation
         from tinsmith.pipeline.training.loop import Recipe, repeatable, seed_of
         from tinsmith.pipeline.training.results import (
+            SUMMARY,
             read_early,
             read_network,
             read_samples,
@@ -114,13 +116,14 @@ class PruneStudent(Stage):
         with repeatable(seed, self.threads):
             student = read_network(before, distil.student, samples)
             teacher = read_teacher(inputs["teacher"].path, self.teacher, samples)
-            loss = distillation(distil, teacher, student, sample_of(samples))
+            weights = weights_of(samples.tasks)
+            loss = distillation(distil, teacher, student, sample_of(samples), weights)
             prune = _mask if options.scope in ("weights", "blocks") else _remove
             history, facts = prune(
                 options, student, samples, recipe, loss, out_dir, progress, early
             )
             known = inputs["distil"].json()
-            summary = {name: known[name] for name in ("accuracy", "parameters", "macs")}
+            summary = {name: known[name] for name in SUMMARY if name in known}
             write_network(student, samples, out_dir, history, before=summary, **facts)
         for path in out_dir.glob("step*.pt"):
             path.unlink()

@@ -11,7 +11,8 @@ import numpy as np
 
 from tinsmith.pipeline.config import Augment, Config, ModelRef, Quantize
 from tinsmith.pipeline.flow import Artifact, Progress, Stage
-from tinsmith.pipeline.stages.common import accuracy, read_labelled, write_metrics
+from tinsmith.pipeline.stages.common import accuracies, read_labelled, write_metrics
+from tinsmith.pipeline.tasks import accuracy_metrics, weights_of
 from tinsmith.pipeline.training.sources import (
     TRAINING_SOURCES,
     augment_files,
@@ -46,10 +47,10 @@ _CHECKPOINT = "checkpoint.pt"
 @dataclass(frozen=True)
 class QuantizeStudent(Stage):
     """Writes model.tflite (int8, or int16 activations) and metrics.json: accuracy in percent of all
-    test samples, by the interpreter; test_samples; input_axes, the order in which the model has the
-    axes of the network's input; epochs of training in integers, where there are; where a budget of
-    weight bytes is given, weight_bytes as they are, the grid of each layer, and the errors that it
-    was chosen by.
+    test samples, by the interpreter (of several tasks the mean, and `tasks` has that of each);
+    test_samples; input_axes, the order in which the model has the axes of the network's input;
+    epochs of training in integers, where there are; where a budget of weight bytes is given,
+    weight_bytes as they are, the grid of each layer, and the errors that it was chosen by.
 
     Raises DataError where the calibration samples don't fit the network, ConfigError where the
     weights can't be made as small as is asked, UnsupportedModel where it shall be trained in
@@ -116,11 +117,11 @@ class QuantizeStudent(Stage):
         progress("measuring the quantized network on the test samples", 0.9 if more else 0.4)
         entry = written.tensors[written.inputs[0]]
         x = to_input(labelled.x_test, entry, "the test samples")
-        outputs = run_samples(written, {entry.name: x})[0]
+        outputs = run_samples(written, {entry.name: x})
         write_metrics(
             out_dir,
             {
-                "accuracy": accuracy(outputs, labelled.y_test),
+                **accuracy_metrics(labelled.tasks, accuracies(outputs, labelled.y_test)),
                 "test_samples": len(labelled.y_test),
                 "input_axes": axes,
                 **more,
@@ -200,6 +201,7 @@ class QuantizeStudent(Stage):
         with repeatable(seed, self.threads):
             teacher = read_network(inputs["prune"].path, self.student, images)
             network = IntegerNetwork(graph, samples, options, wanted.ranges, axes)
-            loss = Distillation(teacher, [SoftAnswers(0.7, 2.0), Labels(0.3)])
+            terms = [SoftAnswers(0.7, 2.0), Labels(0.3)]
+            loss = Distillation(teacher, terms, weights=weights_of(images.tasks))
             history = fit(network, images, recipe, loss, out_dir / _CHECKPOINT, progress)
         return network.integer_graph(), [asdict(epoch) for epoch in history]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from tinsmith.pipeline.config import Augment, Config, ModelRef, Teacher
 from tinsmith.pipeline.flow import Artifact, Progress, Stage
+from tinsmith.pipeline.tasks import weights_of
 from tinsmith.pipeline.training.sources import (
     TRAINING_SOURCES,
     TRAINING_TOOLS,
@@ -68,14 +70,16 @@ class TrainTeacher(Stage):
             seed,
         )
         samples = read_samples(inputs["load"].path)
-        sample = sample_of(samples)
+        sample, weights = sample_of(samples), weights_of(samples.tasks)
 
         def member(place: int, model: ModelRef) -> Member:
             label = f"member {place}/{1 + len(options.members)}" if options.members else ""
 
             def make(_: nn.Module | None) -> tuple[nn.Module, Loss]:
-                network = make_network(model, sample, samples.classes)
-                return network, LossOfLabels(options.loss) if options.loss else label_loss
+                network = make_network(model, sample, samples.tasks)
+                if options.loss:
+                    return network, LossOfLabels(options.loss, weights)
+                return network, partial(label_loss, weights=weights)
 
             return Member(label, make)
 

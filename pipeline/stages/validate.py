@@ -1,9 +1,12 @@
 """validate: the samples run on every target, and every byte is compared."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tinsmith.codegen.program import Program
 from tinsmith.pipeline.code_options import CodeOptions
@@ -12,7 +15,7 @@ from tinsmith.pipeline.flow import Artifact, Progress, Stage
 from tinsmith.pipeline.graph import Array
 from tinsmith.pipeline.stages.build import HOST
 from tinsmith.pipeline.stages.common import (
-    accuracy,
+    accuracies,
     confusion_matrix,
     read_for_device,
     read_integers,
@@ -24,6 +27,7 @@ from tinsmith.pipeline.stages.generate import (
     code_options,
     tuned_options,
 )
+from tinsmith.pipeline.tasks import Task, accuracy_metrics, label_columns
 
 SANITIZED_SAMPLES = 50  # the sanitized build walks the same bytes; it is slower
 
@@ -31,7 +35,8 @@ SANITIZED_SAMPLES = 50  # the sanitized build walks the same bytes; it is slower
 @dataclass(frozen=True)
 class ValidateTargets(Stage):
     """Writes validation.json: {target: the fields of `tinsmith validate`, accuracy in percent,
-    confusion (row: true class), sanitizers (host only)}. What differs is written down, not raised:
+    confusion (row: true class; of several tasks by their names, and `tasks` has the accuracy of
+    each), sanitizers (host only)}. What differs is written down, not raised:
     the report decides. Raises ToolMissing where `oracle = "required"` and none is installed.
     """
 
@@ -92,14 +97,21 @@ class ValidateTargets(Stage):
                 fields["oracles"] = report[HOST]["oracles"]
                 fields["skipped_oracles"] = report[HOST]["skipped_oracles"]
                 fields["bit_exact"] &= not any(fields["oracles"].values())
-            fields["accuracy"] = accuracy(outputs[0], labels)
-            fields["confusion"] = confusion_matrix(outputs[0], labels, labelled.classes)
+            fields |= accuracy_metrics(labelled.tasks, accuracies(outputs, labels))
+            fields["confusion"] = _confusion(outputs, labels, labelled.tasks)
             report[name] = fields
         few = {n: a[:SANITIZED_SAMPLES] for n, a in samples.items()}
         report[HOST]["sanitizers"] = _sanitize(
             make_program(graph, model_name(self.c_name), target_named(HOST), self.code), few
         )
         write_metrics(out_dir, report, "validation.json")
+
+
+def _confusion(outputs: Sequence[Array], labels: NDArray[np.int64], tasks: Sequence[Task]) -> Any:
+    """The matrix, or those of several tasks by their names."""
+    columns = zip(tasks, outputs, label_columns(labels), strict=True)
+    found = {task.name: confusion_matrix(out, own, task.classes) for task, out, own in columns}
+    return found if len(tasks) > 1 else found[tasks[0].name]
 
 
 def _sanitize(program: Program, samples: Mapping[str, Array]) -> str:

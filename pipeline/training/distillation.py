@@ -1,6 +1,6 @@
 """Distillation: a student trained on the terms of `losses`, by what it and its teachers answer."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from tinsmith.pipeline.config import Distil, DistilTerm, Sparsity
 from tinsmith.pipeline.errors import ConfigError
+from tinsmith.pipeline.tasks import ONE_TASK, TaskWeights
+from tinsmith.pipeline.training.heads import heads_of, labels_of
 from tinsmith.pipeline.training.losses import (
     Answers,
     Attention,
@@ -38,16 +40,22 @@ TERMS: Mapping[str, Callable[[DistilTerm], Term]] = {
 
 class Distillation(nn.Module):
     """The loss: the sum of the terms over what the network and the teacher answer to a batch, and
-    while the network trains, of what `sparsity` says of its weights.
+    while the network trains, of what `sparsity` says of its weights. What terms say of a task is
+    multiplied by its weight; those that see layers alone are called once.
 
     The teacher sees the same augmented images as the student. Its weights are no part of this
     module: only the maps that terms learn are.
     """
 
     def __init__(
-        self, teacher: nn.Module, terms: Sequence[Term], sparsity: Sequence[Sparsity] = ()
+        self,
+        teacher: nn.Module,
+        terms: Sequence[Term],
+        sparsity: Sequence[Sparsity] = (),
+        weights: TaskWeights = ONE_TASK,
     ) -> None:
         super().__init__()
+        self._weights = weights
         self._sparsity = tuple(sparsity)
         self.terms = nn.ModuleList(terms)
         self._teacher = [teacher.eval()]  # in a list, so that it is not a submodule
@@ -57,29 +65,38 @@ class Distillation(nn.Module):
     def forward(self, network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         with torch.no_grad():
             teacher = self.ask_teacher(x)
-        student = answers(network, x, self._student_layers)
+        student = answers(network, x, self._student_layers, self._weights)
         total = penalty(network, self._sparsity if network.training else ())
+        tasks = list(zip(self._weights.values(), student, teacher, labels_of(y), strict=True))
         for term in self.terms:
-            total = total + term(student, teacher, y)
+            if not term.sees_logits:
+                total = total + term(*tasks[0][1:])
+                continue
+            for weight, *said in tasks:
+                total = total + weight * term(*said)
         return total
 
-    def ask_teacher(self, x: Tensor) -> Answers:
-        return answers(self._teacher[0], x, self._teacher_layers)
+    def ask_teacher(self, x: Tensor) -> tuple[Answers, ...]:
+        return answers(self._teacher[0], x, self._teacher_layers, self._weights)
 
     def learn_shapes(self, network: nn.Module, sample: Tensor) -> None:
         """Make the maps between layers that terms learn; `sample` is an input [1, C, H, W]."""
         with torch.no_grad():
-            student = answers(network.eval(), sample, self._student_layers)
+            student = answers(network.eval(), sample, self._student_layers, self._weights)
             teacher = self.ask_teacher(sample)
         for term in self.terms:
             assert isinstance(term, Term)
-            term.learn_shapes(student, teacher)
+            term.learn_shapes(student[0], teacher[0])
 
 
 def distillation(
-    options: Distil, teacher: nn.Module, network: nn.Module, sample: Tensor
+    options: Distil,
+    teacher: nn.Module,
+    network: nn.Module,
+    sample: Tensor,
+    weights: TaskWeights = ONE_TASK,
 ) -> Distillation:
-    """The loss that `options` ask for; without terms, that of Hinton et al.
+    """The loss that `options` ask for; without terms, that of Hinton et al. weights: of the tasks.
 
     Raises ConfigError for layers that the networks don't have, or that can't be compared.
     """
@@ -89,17 +106,20 @@ def distillation(
     ]
     for place, term in enumerate(terms, 1):
         _check_layers(place, term, network, teacher, sample)
-    loss = Distillation(teacher, [TERMS[term.kind](term) for term in terms], options.sparsity)
+    made = [TERMS[term.kind](term) for term in terms]
+    loss = Distillation(teacher, made, options.sparsity, weights)
     loss.learn_shapes(network, sample)
     return loss
 
 
-def answers(network: nn.Module, x: Tensor, layers: set[str]) -> Answers:
-    """The network's logits, and the outputs of the layers with these names."""
+def answers(
+    network: nn.Module, x: Tensor, layers: set[str], tasks: Iterable[str]
+) -> tuple[Answers, ...]:
+    """The network's logits in each task, and the outputs of the layers with these names."""
     features: dict[str, Tensor] = {}
     with _watched(network, layers, features):
-        logits = network(x)
-    return Answers(logits, features)
+        heads = heads_of(network(x))
+    return tuple(Answers(own, features, task) for own, task in zip(heads, tasks, strict=True))
 
 
 @contextmanager
@@ -135,8 +155,10 @@ def _check_layers(
             raise ConfigError(
                 f'{where}: {key} = "{name}": there is no such layer; allowed: {", ".join(names)}'
             )
-        with torch.no_grad():
-            given = answers(module.eval(), sample, {name}).features.get(name)
+        features: dict[str, Tensor] = {}
+        with torch.no_grad(), _watched(module, {name}, features):
+            module.eval()(sample)
+        given = features.get(name)
         if not isinstance(given, Tensor):
             raise ConfigError(f'{where}: {key} = "{name}" gives no tensor; name another layer')
         shapes.append(list(given.shape))

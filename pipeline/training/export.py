@@ -3,7 +3,7 @@
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
@@ -13,10 +13,13 @@ from torch import Tensor, nn
 from tinsmith.pipeline.errors import ToolMissing, UnsupportedModel
 
 
-def export_onnx(network: nn.Module, sample: Tensor, path: Path) -> None:
+def export_onnx(
+    network: nn.Module, sample: Tensor, path: Path, tasks: Sequence[str] = ("",)
+) -> None:
     """Write `network` with its weights as one ONNX file, for a sample [1, C, H, W] in NCHW.
 
-    The input is called `input` and the output `logits`. The same network gives the same bytes: the
+    The input is called `input` and the output `logits`; those of several tasks have the tasks'
+    names behind that: `logits_digit`. The same network gives the same bytes: the
     traces of source lines that torch adds, which hold paths, are taken out. Raises UnsupportedModel
     where torch can't export it.
     """
@@ -28,13 +31,14 @@ def export_onnx(network: nn.Module, sample: Tensor, path: Path) -> None:
             "the export to ONNX needs the package onnxscript: pip install 'tinsmith[train]'"
         ) from e
     network = network.eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    several = len(tasks) > 1
     try:
         with _quiet():
             program = torch.onnx.export(
                 network,
                 (sample.contiguous(),),
                 input_names=["input"],
-                output_names=["logits"],
+                output_names=[f"logits_{task}" for task in tasks] if several else ["logits"],
                 dynamo=True,
                 verbose=False,
             )

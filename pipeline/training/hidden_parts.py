@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from tinsmith.pipeline.errors import ConfigError
+from tinsmith.pipeline.training.heads import heads_of
 
 # The layers that may read hidden units -> the axis of their input that the units are on.
 _READERS: Mapping[type[nn.Module], int] = {nn.Linear: -1, nn.LSTM: -1, nn.Conv1d: 1, nn.Conv2d: 1}
@@ -159,8 +160,8 @@ def _reached(
                 hooks.callback(layer.register_forward_hook(poison).remove)
             elif list(layer.parameters(recurse=False)):
                 hooks.callback(layer.register_forward_hook(look).remove)
-        logits = network.eval()(sample)
-    if bool(logits.isnan().any()):
+        heads = heads_of(network.eval()(sample))
+    if any(bool(logits.isnan().any()) for logits in heads):
         why.append("has units that are the network's outputs, or reach them past every layer")
     return reached, why[0] if why else ""
 

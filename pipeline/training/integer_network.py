@@ -31,6 +31,7 @@ from tinsmith.pipeline.quantization.quantize import tensors_without_range
 from tinsmith.pipeline.quantization.ranges import asymmetric, shared_groups, symmetric
 from tinsmith.pipeline.quantization.separate import separate_scales
 from tinsmith.pipeline.training.graph_ops import TORCH_OPS
+from tinsmith.pipeline.training.heads import Outputs, as_outputs
 
 Ranges = Literal["lsq", "pact", "fixed"]
 
@@ -38,10 +39,11 @@ Ranges = Literal["lsq", "pact", "fixed"]
 class IntegerNetwork(nn.Module):
     """A float graph as a module that is trained in its integer form.
 
-    graph: float, after FLOAT_PASSES, of one input [1, ...] and one output [1, classes].
-    samples: for the first ranges. Called with samples [N, ...] as every network here is, whose axes
-    in this order are those of the graph's input; gives the outputs [N, classes], each an integer
-    times its scale. Raises UnsupportedModel with every op that has no gradient here.
+    graph: float, after FLOAT_PASSES, of one input [1, ...] and outputs [1, classes], one for each
+    task. samples: for the first ranges. Called with samples [N, ...] as every network here is,
+    whose axes in this order are those of the graph's input; gives outputs [N, classes] as such a
+    network does, each an integer times its scale. Raises UnsupportedModel with every op that has no
+    gradient here.
     """
 
     def __init__(
@@ -105,7 +107,7 @@ class IntegerNetwork(nn.Module):
         }
         return quantize(self.float_graph(), None, replace(self.options, ranges=ranges))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Outputs:
         integers = self.integer_graph()
         exact = self._exact(integers, x)
         graph = _batched(self.graph, len(x))
@@ -123,7 +125,7 @@ class IntegerNetwork(nn.Module):
             name = node.outputs[0]
             y = TORCH_OPS[node.op](node, inputs).reshape(graph.tensors[name].shape)
             values[name] = self._rounded(name, y, integers, exact)
-        return values[graph.outputs[0]].flatten(1)
+        return as_outputs(values[name].flatten(1) for name in graph.outputs)
 
     def _exact(self, integers: Graph, x: Tensor) -> dict[str, Tensor]:
         """What the integer graph computes of a batch, and its constants, as real values."""
@@ -164,8 +166,8 @@ def _check(graph: Graph) -> None:
         for node in graph.nodes
         if node.op not in TORCH_OPS
     ]
-    if len(graph.inputs) != 1 or len(graph.outputs) != 1 or graph.state:
-        reasons.append("one input, one output and no state are needed")
+    if len(graph.inputs) != 1 or graph.state:
+        reasons.append("one input and no state are needed")
     if reasons:
         raise UnsupportedModel(
             "this network can't be trained in integers:\n  " + "\n  ".join(reasons)

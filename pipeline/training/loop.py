@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from tinsmith.pipeline.config import Augment, Constraint
 from tinsmith.pipeline.errors import TinsmithError
 from tinsmith.pipeline.flow import Progress
+from tinsmith.pipeline.tasks import Task
 from tinsmith.pipeline.training.augment import Augmentation, augmentation
 from tinsmith.pipeline.training.losses import Loss
 from tinsmith.pipeline.training.networks import accuracy
@@ -41,14 +42,20 @@ class TrainingDiverged(TinsmithError):
 @dataclass(frozen=True)
 class Samples:
     """Samples float32 [N, ...] as networks take them (images: [N, C, H, W]) and labels int64 [N],
-    for training and for test.
+    or [N, tasks] of several tasks, for training and for test.
     """
 
     x_train: Tensor
     y_train: Tensor
     x_test: Tensor
     y_test: Tensor
-    classes: int
+    tasks: tuple[Task, ...]
+
+    @property
+    def classes(self) -> int:
+        """Of the only task."""
+        [task] = self.tasks
+        return task.classes
 
 
 @dataclass(frozen=True)

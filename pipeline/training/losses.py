@@ -2,7 +2,8 @@
 
 A term is a module called with (student, teacher, y): the answers of both to the same images, and
 the labels, -1 where an image has none. Each gives a scalar, its weight already in it. Terms that
-compare layers learn a map between their widths, which is trained along with the network.
+compare layers learn a map between their widths, which is trained along with the network. Where a
+network has several tasks, terms that compare logits are called for each.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,7 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# (network, images [N, C, H, W], labels [N]) -> scalar; one that is a module may have parameters.
+from tinsmith.pipeline.tasks import ONE_TASK, TaskWeights
+from tinsmith.pipeline.training.heads import Outputs, heads_of, labels_of
+
+# (network, images [N, C, H, W], labels [N], or [N, tasks] of several) -> scalar; one that is a
+# module may have parameters.
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 NO_LABEL = -1
@@ -20,15 +25,25 @@ NO_LABEL = -1
 
 @dataclass(frozen=True)
 class Answers:
-    """What a network says of a batch: logits [N, classes], and the outputs of named layers."""
+    """What a network says of a batch in one task: logits [N, classes], and the outputs of named
+    layers."""
 
     logits: Tensor
     features: Mapping[str, Tensor]
+    task: str = ""
 
 
-def label_loss(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+def label_loss(network: nn.Module, x: Tensor, y: Tensor, weights: TaskWeights = ONE_TASK) -> Tensor:
     """Cross entropy of the network's answers with the labels."""
-    return cross_entropy(network(x), y)
+    return sum_over_tasks(cross_entropy, network(x), y, weights)
+
+
+def sum_over_tasks(
+    loss: Callable[[Tensor, Tensor], Tensor], outputs: Outputs, y: Tensor, weights: TaskWeights
+) -> Tensor:
+    """A loss of (logits [N, classes], labels [N]) of each task, times the task's weight."""
+    tasks = zip(heads_of(outputs), labels_of(y), weights.values(), strict=True)
+    return torch.stack([weight * loss(logits, own) for logits, own, weight in tasks]).sum()
 
 
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
@@ -49,6 +64,9 @@ class Term(nn.Module):
         self.weight = weight
         self.student_layer = student_layer
         self.teacher_layer = teacher_layer
+
+    # Whether it compares what is said of a task, and not layers alone.
+    sees_logits: bool = True
 
     def learn_shapes(self, student: Answers, teacher: Answers) -> None:
         """Told once of both networks' answers to an image, before the first batch."""
@@ -114,6 +132,8 @@ class Hint(Term):
     Images of unequal sizes are averaged down to the smaller one.
     """
 
+    sees_logits = False
+
     def learn_shapes(self, student: Answers, teacher: Answers) -> None:
         own, shown = student.features[self.student_layer], teacher.features[self.teacher_layer]
         kinds: dict[int, type[nn.Module]] = {2: nn.Linear, 3: nn.Conv1d, 4: nn.Conv2d}
@@ -134,6 +154,8 @@ class Attention(Term):
     A map is the sum of squares over the channels, divided by its length over the positions.
     """
 
+    sees_logits = False
+
     def forward(self, student: Answers, teacher: Answers, y: Tensor) -> Tensor:
         own, shown = _same_size(
             student.features[self.student_layer], teacher.features[self.teacher_layer]
@@ -149,6 +171,10 @@ class Relations(Term):
 
     Distances are in units of their mean. What is compared are the layers named, else the logits.
     """
+
+    def __init__(self, weight: float, student_layer: str = "", teacher_layer: str = "") -> None:
+        super().__init__(weight, student_layer, teacher_layer)
+        self.sees_logits = not (student_layer and teacher_layer)
 
     def forward(self, student: Answers, teacher: Answers, y: Tensor) -> Tensor:
         if len(y) < 2:  # one image has no relations

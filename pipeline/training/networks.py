@@ -10,7 +10,15 @@ from torch import Tensor, nn
 
 from tinsmith.pipeline.config import ModelRef, Teacher
 from tinsmith.pipeline.errors import ConfigError
+from tinsmith.pipeline.tasks import Task
 from tinsmith.pipeline.training.factors import restore_chains
+from tinsmith.pipeline.training.heads import (
+    Outputs,
+    as_outputs,
+    heads_of,
+    labels_of,
+    unlike_tasks,
+)
 from tinsmith.pipeline.training.removed import restore_removed
 from tinsmith.pipeline.user_code import user_function, users_own
 
@@ -35,20 +43,21 @@ class Cost:
 
 
 class Ensemble(nn.Module):
-    """Several networks as one, whose logits are the mean of theirs."""
+    """Several networks as one, whose logits are the mean of theirs, in each task."""
 
     def __init__(self, members: Sequence[nn.Module]) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.stack([member(x) for member in self.members]).mean(0)
+    def forward(self, x: Tensor) -> Outputs:
+        said = (heads_of(member(x)) for member in self.members)
+        return as_outputs(torch.stack(same).mean(0) for same in zip(*said, strict=True))
 
 
-def make_teacher(options: Teacher, sample: Tensor, classes: int) -> nn.Module:
+def make_teacher(options: Teacher, sample: Tensor, tasks: Sequence[Task]) -> nn.Module:
     """The teacher's network, or all its members as one. Raises ConfigError, see make_network."""
     models = (options.model, *options.members)
-    return as_one([make_network(model, sample, classes) for model in models])
+    return as_one([make_network(model, sample, tasks) for model in models])
 
 
 def as_one(networks: Sequence[nn.Module]) -> nn.Module:
@@ -56,31 +65,30 @@ def as_one(networks: Sequence[nn.Module]) -> nn.Module:
     return Ensemble(networks) if len(networks) > 1 else networks[0]
 
 
-def make_network(model: ModelRef, sample: Tensor, classes: int) -> nn.Module:
+def make_network(model: ModelRef, sample: Tensor, tasks: Sequence[Task]) -> nn.Module:
     """Call what `model` names, with `classes=` where it takes it, and check what it gives.
 
-    `sample` is one input [1, ...]. Raises ConfigError, with the file and the reason, for a
-    file that can't be imported, for something that doesn't give logits [1, classes], and for a
-    width that it does not take.
+    classes: how many, or where there are several tasks, how many by the name of each. `sample` is
+    one input [1, ...]. Raises ConfigError, with the file and the reason, for a file that can't be
+    imported, for something that doesn't give logits [1, classes], of several tasks a tuple of them,
+    and for a width that it does not take.
     """
     where = f"model '{model.path}:{model.attribute}'"
     maker = user_function(model, where)
     takes = _parameters_of(maker)
     if model.width is not None and "width" not in takes:
         raise ConfigError(f"{where}: {_NO_WIDTH}")
+    several = {task.name: task.classes for task in tasks}
+    classes = several if len(tasks) > 1 else tasks[0].classes
     given = {"classes": classes, "width": model.width}
     what = f"{where}: can't be made and run on an input of shape {list(sample.shape)}"
     with users_own(model.path, what), torch.no_grad():
         network = maker(**{k: v for k, v in given.items() if k in takes and v is not None})
         if not isinstance(network, nn.Module):
             raise TypeError(f"it gives a {type(network).__name__}, not a torch.nn.Module")
-        logits = network.eval()(sample)
-    if not isinstance(logits, Tensor) or list(logits.shape) != [1, classes]:
-        shape = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ConfigError(
-            f"{where}: its output is {shape}; needed: [1, {classes}], a logit for each class of "
-            "the data"
-        )
+        outputs = network.eval()(sample)
+    if unlike := unlike_tasks(outputs, tasks):
+        raise ConfigError(f"{where}: {unlike}")
     return network
 
 
@@ -169,12 +177,26 @@ def widths(network: nn.Module) -> dict[str, int]:
     }
 
 
-def accuracy(network: nn.Module, x: Tensor, y: Tensor, batch: int = 250) -> float:
-    """Percent of the images [N, C, H, W] whose largest logit is their label."""
+def accuracy(network: nn.Module, x: Tensor, y: Tensor) -> float:
+    """Percent of the images [N, C, H, W] whose largest logit is their label; of several tasks the
+    mean."""
+    found = accuracies(network, x, y)
+    return round(sum(found) / len(found), 4)
+
+
+def accuracies(network: nn.Module, x: Tensor, y: Tensor, batch: int = 250) -> tuple[float, ...]:
+    """The same for each task."""
     network.eval()
     with torch.no_grad():
-        parts = [network(x[i : i + batch]).argmax(1) for i in range(0, len(x), batch)]
-    return round(float((torch.cat(parts) == y).double().mean()) * 100, 4)
+        parts = [
+            [logits.argmax(1) for logits in heads_of(network(x[i : i + batch]))]
+            for i in range(0, len(x), batch)
+        ]
+    said = [torch.cat(same) for same in zip(*parts, strict=True)]
+    return tuple(
+        round(float((classes == own).double().mean()) * 100, 4)
+        for classes, own in zip(said, labels_of(y), strict=True)
+    )
 
 
 def _resize_lstm(layer: nn.LSTM, weights: Weights, prefix: str) -> None:

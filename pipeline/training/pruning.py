@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from tinsmith.pipeline.errors import ConfigError, ToolMissing
 from tinsmith.pipeline.training.criteria import Criterion, Evidence, Norms, is_output, loss_without
 from tinsmith.pipeline.training.cuts import Cut
+from tinsmith.pipeline.training.heads import last_layers
 from tinsmith.pipeline.training.networks import LAYERS, Cost, cost
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d)
@@ -161,11 +161,11 @@ def remove_least_channels(
 
 def _groups(graph: Any, network: nn.Module, sample: Tensor, multiple_of: int) -> Iterator[Any]:
     """The groups of layers that lose channels together and can spare some."""
-    head = _last_producer(network, sample)
-    for group in graph.get_all_groups(ignored_layers=[head], root_module_types=[*LAYERS]):
+    heads = last_layers(network, [layer for _, layer in _producers(network)], sample)
+    for group in graph.get_all_groups(ignored_layers=[*heads], root_module_types=[*LAYERS]):
         width = _width(group[0].dep.target.module)
         block = width % multiple_of or multiple_of
-        ends = any(member.dep.target.module is head and is_output(member) for member in group)
+        ends = any(member.dep.target.module in heads and is_output(member) for member in group)
         if not ends and width - block >= multiple_of and not any(map(_is_grouped, group)):
             yield group
 
@@ -260,20 +260,6 @@ def _producers(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     for name, layer in network.named_modules():
         if isinstance(layer, LAYERS):
             yield name, layer
-
-
-def _last_producer(network: nn.Module, sample: Tensor) -> nn.Module:
-    """The layer that runs last: its outputs are the classes, which have to stay."""
-    order: list[nn.Module] = []
-    hooks = [
-        layer.register_forward_hook(lambda layer, _, __: order.append(layer))
-        for _, layer in _producers(network)
-    ]
-    with torch.no_grad():
-        network.eval()(sample)
-    for hook in hooks:
-        hook.remove()
-    return order[-1]
 
 
 def _width(layer: nn.Module) -> int:

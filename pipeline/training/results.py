@@ -12,17 +12,21 @@ from torch import Tensor, nn
 
 from tinsmith.pipeline.config import ModelRef, Teacher
 from tinsmith.pipeline.errors import ConfigError
+from tinsmith.pipeline.tasks import accuracy_metrics, read_tasks
 from tinsmith.pipeline.training.export import export_onnx
 from tinsmith.pipeline.training.loop import AfterStep, Epoch, Samples
 from tinsmith.pipeline.training.losses import NO_LABEL
 from tinsmith.pipeline.training.networks import (
     Weights,
-    accuracy,
+    accuracies,
     cost,
     load_weights,
     make_network,
     make_teacher,
 )
+
+# What a stage tells of the network before it, where that told it.
+SUMMARY = ("accuracy", "tasks", "parameters", "macs")
 
 _WEIGHTS, _EARLY = "weights.pt", "early.pt"
 
@@ -39,10 +43,10 @@ def read_samples(folder: Path, unlabelled: bool = False) -> Samples:
         }
         if unlabelled and "x_unlabelled" in file:
             more = torch.from_numpy(file["x_unlabelled"])
-            none = torch.full((len(more),), NO_LABEL, dtype=torch.int64)
+            none = torch.full((len(more), *tensors["y_train"].shape[1:]), NO_LABEL)
             tensors["x_train"] = torch.cat([tensors["x_train"], more])
             tensors["y_train"] = torch.cat([tensors["y_train"], none])
-        return Samples(**tensors, classes=int(file["classes"]))
+        return Samples(**tensors, tasks=read_tasks(file))
 
 
 def sample_of(samples: Samples) -> Tensor:
@@ -52,7 +56,7 @@ def sample_of(samples: Samples) -> Tensor:
 
 def read_network(folder: Path, model: ModelRef, samples: Samples) -> nn.Module:
     """A network that an earlier stage trained, with the widths that pruning may have left."""
-    network = make_network(model, sample_of(samples), samples.classes)
+    network = make_network(model, sample_of(samples), samples.tasks)
     return load_weights(network, read_weights(folder / _WEIGHTS))
 
 
@@ -78,7 +82,7 @@ def read_early(folder: Path) -> Weights:
 
 def read_teacher(folder: Path, options: Teacher, samples: Samples) -> nn.Module:
     """The teacher that an earlier stage trained, with all its members."""
-    network = make_teacher(options, sample_of(samples), samples.classes)
+    network = make_teacher(options, sample_of(samples), samples.tasks)
     return load_weights(network, read_weights(folder / _WEIGHTS))
 
 
@@ -94,16 +98,17 @@ def write_network(
     history: Sequence[Epoch],
     **more: Any,
 ) -> None:
-    """Write weights.pt, model.onnx and metrics.json: accuracy (percent of all test images),
-    test_samples, parameters, macs (total), layer_macs, epochs, and `more`.
+    """Write weights.pt, model.onnx and metrics.json: accuracy (percent of all test images; of
+    several tasks the mean, and `tasks` has that of each), test_samples, parameters, macs (total),
+    layer_macs, epochs, and `more`.
     """
     sample = sample_of(samples)
     network.eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     torch.save(network.state_dict(), out_dir / _WEIGHTS)
-    export_onnx(network, sample, out_dir / "model.onnx")
+    export_onnx(network, sample, out_dir / "model.onnx", [task.name for task in samples.tasks])
     measured = cost(network, sample)
     metrics = {
-        "accuracy": accuracy(network, samples.x_test, samples.y_test),
+        **accuracy_metrics(samples.tasks, accuracies(network, samples.x_test, samples.y_test)),
         "test_samples": len(samples.y_test),
         "parameters": measured.parameters,
         "macs": measured.total_macs,

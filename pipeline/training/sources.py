@@ -15,6 +15,7 @@ TRAINING_SOURCES = (
             "augment",
             "export",
             "factors",
+            "heads",
             "loop",
             "losses",
             "networks",
@@ -25,6 +26,7 @@ TRAINING_SOURCES = (
             "user_losses",
         )
     ),
+    "tinsmith.pipeline.tasks",
     "tinsmith.pipeline.user_code",
 )
 DISTILLATION_SOURCES = tuple(

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from tinsmith.pipeline.config import ModelRef
 from tinsmith.pipeline.errors import ConfigError
-from tinsmith.pipeline.training.losses import Answers, Term
+from tinsmith.pipeline.tasks import ONE_TASK, TaskWeights
+from tinsmith.pipeline.training.losses import Answers, Term, sum_over_tasks
 from tinsmith.pipeline.user_code import user_function, users_own
 
 
@@ -47,20 +48,22 @@ class UserLoss(nn.Module):
 
 
 class LossOfLabels(nn.Module):
-    """A user's loss of (logits [N, classes], labels [N]), as the training loop calls a loss."""
+    """A user's loss of (logits [N, classes], labels [N]) of each task, as the training loop calls a
+    loss."""
 
-    def __init__(self, ref: ModelRef) -> None:
+    def __init__(self, ref: ModelRef, weights: TaskWeights = ONE_TASK) -> None:
         super().__init__()
         self.loss = UserLoss(ref, "[teacher] loss")
+        self.weights = weights
 
     def forward(self, network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        value: Tensor = self.loss(network(x), y)
-        return value
+        return sum_over_tasks(self.loss, network(x), y, self.weights)
 
 
 class UserTerm(Term):
     """A user's loss of (student, teacher, labels): the first two have `logits` [N, classes] and
-    `features`, the outputs of the layers that the term names; a label is -1 where there is none.
+    `features`, the outputs of the layers that the term names; a label is -1 where there is none. Of
+    several tasks it is called for each, whose name is `student.task`.
     """
 
     def __init__(

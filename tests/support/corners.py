@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tinsmith.pipeline.tasks import Task
 from tinsmith.pipeline.training.loop import Samples
 
 
@@ -21,4 +22,4 @@ def corners(count: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def corner_samples(train: int, test: int) -> Samples:
-    return Samples(*corners(train, 1), *corners(test, 2), classes=4)
+    return Samples(*corners(train, 1), *corners(test, 2), tasks=(Task("", 4),))

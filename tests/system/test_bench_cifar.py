@@ -16,6 +16,7 @@ pytest.importorskip("torch_pruning", reason="pruning needs torch-pruning")
 
 from tinsmith.pipeline.config import load_config  # noqa: E402
 from tinsmith.pipeline.config.prune_rules import check_prune  # noqa: E402
+from tinsmith.pipeline.tasks import Task  # noqa: E402
 from tinsmith.pipeline.training.networks import cost, make_network  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,7 +37,7 @@ def test_the_example_is_the_network_of_mlperf_tiny() -> None:
         load_config(ROOT / "examples" / "cifar10").distil.model,
         torch.zeros(1, 3, 32, 32),
     )
-    found = cost(make_network(model, sample, 10), sample)
+    found = cost(make_network(model, sample, (Task("", 10),)), sample)
     assert (found.total_macs, found.parameters) == (12_501_632, 78_042)
 
 

@@ -22,6 +22,7 @@ from tinsmith.pipeline.stages.distil import DistilStudent  # noqa: E402
 from tinsmith.pipeline.stages.load import Load  # noqa: E402
 from tinsmith.pipeline.stages.prune import PruneStudent  # noqa: E402
 from tinsmith.pipeline.stages.teacher import TrainTeacher  # noqa: E402
+from tinsmith.pipeline.tasks import Task  # noqa: E402
 from tinsmith.pipeline.training.cutting import cut_from  # noqa: E402
 from tinsmith.pipeline.training.distillation import TERMS, Distillation, distillation  # noqa: E402
 from tinsmith.pipeline.training.loop import Recipe, Samples, fit, repeatable  # noqa: E402
@@ -167,7 +168,7 @@ def samples_of_bars() -> Samples:
         x, y = bars(count, seed)
         parts[f"x_{name}"] = torch.from_numpy(x.astype(np.float32)[:, None] / 255)
         parts[f"y_{name}"] = torch.from_numpy(y.astype(np.int64))
-    return Samples(**parts, classes=3)
+    return Samples(**parts, tasks=(Task("", 3),))
 
 
 def recipe(epochs: int) -> Recipe:

@@ -200,7 +200,9 @@ def test_gradual_pruning_measures_on_training_images_only(
     trained: dict[str, Tensor], tmp_path: Path
 ) -> None:
     net = network(trained)
-    blind = Samples(SAMPLES.x_train, SAMPLES.y_train, SAMPLES.x_test * 0, SAMPLES.y_test, 4)
+    blind = Samples(
+        SAMPLES.x_train, SAMPLES.y_train, SAMPLES.x_test * 0, SAMPLES.y_test, SAMPLES.tasks
+    )
     plan = Plan(0.5, 2, 1, 2, "loss", "sensitivity", 60)
     with repeatable(2, 1):
         teacher = network(trained)

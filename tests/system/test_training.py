@@ -25,6 +25,7 @@ from tinsmith.pipeline.stages.load import Load  # noqa: E402
 from tinsmith.pipeline.stages.prune import PruneStudent  # noqa: E402
 from tinsmith.pipeline.stages.quantize import QuantizeStudent  # noqa: E402
 from tinsmith.pipeline.stages.teacher import TrainTeacher  # noqa: E402
+from tinsmith.pipeline.tasks import Task  # noqa: E402
 from tinsmith.pipeline.training import sources  # noqa: E402
 from tinsmith.pipeline.training.augment import augment  # noqa: E402
 from tinsmith.pipeline.training.criteria import Norms  # noqa: E402
@@ -141,7 +142,7 @@ def samples() -> Samples:
         x, y = images(count, rng)
         parts[f"x_{name}"] = torch.from_numpy(x.astype(np.float32)[:, None] / 255)
         parts[f"y_{name}"] = torch.from_numpy(y.astype(np.int64))
-    return Samples(**parts, classes=3)
+    return Samples(**parts, tasks=(Task("", 3),))
 
 
 def stages_of(config: Config) -> list[Stage]:
@@ -502,7 +503,7 @@ def test_a_model_that_can_not_be_used_is_refused_with_the_reason(
     (tmp_path / "models.py").write_text(text)
     model = ModelRef(path=tmp_path / "models.py", attribute="Small")
     with pytest.raises(ConfigError, match=rf"(?s)models.py:Small'.*{message}"):
-        make_network(model, torch.zeros(1, 1, 12, 12), 3)
+        make_network(model, torch.zeros(1, 1, 12, 12), (Task("", 3),))
 
 
 def test_models_of_two_folders_may_import_files_of_one_name(tmp_path: Path) -> None:
@@ -515,7 +516,7 @@ def test_models_of_two_folders_may_import_files_of_one_name(tmp_path: Path) -> N
             " torch.nn.Flatten(), torch.nn.Linear(WIDTH, classes))"
         )
         model = ModelRef(path=tmp_path / folder / "models.py", attribute="net")
-        assert widths(make_network(model, torch.zeros(1, 1, 12, 12), 3))["0"] == width
+        assert widths(make_network(model, torch.zeros(1, 1, 12, 12), (Task("", 3),)))["0"] == width
 
 
 def test_a_missing_file_of_models_is_refused(project: Path) -> None:

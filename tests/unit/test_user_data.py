@@ -97,7 +97,7 @@ _HEAD = "import numpy as np\nX, Y = np.zeros((6, 4), np.float32), np.arange(6) %
         ("def load(): return (X, Y * 0), (X, Y)", "all labels are 0; at least two classes"),
         ("def load(): return (X[:0], Y[:0]), (X, Y)", "train: there are no samples"),
         ("def load(): return (X, Y), (X, Y * 1.0)", "labels are float64 of shape (6,); allowed"),
-        ("def load(): return (X, np.stack([Y, Y])), (X, Y)", "labels are int64 of shape (2, 6)"),
+        ("def load(): return (X, np.stack([Y, Y])), (X, Y)", "6 samples but 2 labels"),
         ("def load(): return (X.astype(int), Y), (X, Y)", "samples are int64; allowed: float32, "),
         ("def load(): return (X[:, 0], Y), (X, Y)", "samples have shape (6,); allowed: (N, ...)"),
         ("def load(): return (['a'], Y), (X, Y)", "samples are <U1; allowed: arrays of numbers"),
