@@ -34,10 +34,10 @@ from tinsmith.pipeline.interpreter import run_samples
 from tinsmith.pipeline.model_files import read_model, to_input
 from tinsmith.pipeline.quantization import QuantizeOptions, quantize
 from tinsmith.pipeline.tasks import Task
-from tinsmith.pipeline.training.distillation import Distillation
+from tinsmith.pipeline.training.distillation import recollection
 from tinsmith.pipeline.training.export import export_onnx
 from tinsmith.pipeline.training.loop import Recipe, Samples, fit, repeatable
-from tinsmith.pipeline.training.losses import Labels, SoftAnswers, label_loss
+from tinsmith.pipeline.training.losses import label_loss
 from tinsmith.pipeline.training.low_rank import Plan, factorize
 from tinsmith.pipeline.training.networks import accuracy, cost
 from tinsmith.pipeline.tuning import measure
@@ -100,7 +100,7 @@ def result_of(
     made, plan, sample = copy.deepcopy(network), PLANS[name], samples.x_test[:1]
     factored = factorize(made, sample, plan) if plan else ()
     untrained = accuracy(made, samples.x_test, samples.y_test)
-    loss = Distillation(network, [SoftAnswers(0.7, 2.0), Labels(0.3)])
+    loss = recollection(network)
     checkpoint = kept.with_suffix(".pt")
     fit(made, samples, recipe(epochs, 2e-3, seed + 1), loss, checkpoint, tell)
     right, instructions, flash = firmware(made, samples, folder)

@@ -43,10 +43,9 @@ from tinsmith.pipeline.quantization.equalize import (
     with_parameters,
 )
 from tinsmith.pipeline.stages.common import predictions
-from tinsmith.pipeline.training.distillation import Distillation
+from tinsmith.pipeline.training.distillation import recollection
 from tinsmith.pipeline.training.integer_network import IntegerNetwork
 from tinsmith.pipeline.training.loop import Recipe, Samples, fit, repeatable
-from tinsmith.pipeline.training.losses import Labels, SoftAnswers
 from tinsmith.pipeline.validation import differing_bytes, run_device
 from tinsmith.targets.target import target_named
 
@@ -203,7 +202,7 @@ def quantized(row: Row, subject: Subject, place: Path) -> tuple[Graph, dict[str,
         if not row.epochs:
             return quantize(graph, samples, options, tell), facts
         network = IntegerNetwork(graph, samples, options)
-        loss = Distillation(subject.network, [SoftAnswers(0.7, 2.0), Labels(0.3)])
+        loss = recollection(subject.network)
         change = Augment(rotate_degrees=0, shift_pixels=1, scale=0, shear=0, flip=True)
         recipe = Recipe(row.epochs, 100, row.rate, 0.0, change, subject.seed)
         fit(network, part_of(subject.samples, subject.seed), recipe, loss, place / "c.pt", tell)

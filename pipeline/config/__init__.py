@@ -5,6 +5,7 @@
 """
 
 from tinsmith.pipeline.config.audio_tables import Audio
+from tinsmith.pipeline.config.cluster_table import Cluster
 from tinsmith.pipeline.config.compress_table import Compress
 from tinsmith.pipeline.config.factorize_table import Factorize
 from tinsmith.pipeline.config.page import configuration_markdown
@@ -34,6 +35,7 @@ __all__ = [
     "CONFIG_NAME",
     "Audio",
     "Augment",
+    "Cluster",
     "Compress",
     "Config",
     "Constraint",

@@ -44,3 +44,7 @@ class Factorize(Table):
     )
     batch: Positive = Field(default=100, description="Samples in one step.")
     learning_rate: Rate = Field(default=2e-3, description="The peak of the one-cycle schedule.")
+
+    @property
+    def takes_part(self) -> bool:
+        return self.ranks != "off"

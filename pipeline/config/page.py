@@ -68,7 +68,10 @@ def _type_text(annotation: Any) -> str:
         ]
         limits = [limit for item in constraints if (limit := _limit_text(item))]
         return " ".join([_type_text(base), ", ".join(limits)]).strip()
-    if is_table(annotation) or get_origin(annotation) is dict:
+    if get_origin(annotation) is dict:
+        values = get_args(annotation)[1]
+        return f"table of {_type_text(values)}" if _is_single(values) else "tables"
+    if is_table(annotation):
         return "tables"
     if get_origin(annotation) is list:
         return f"list of {_type_text(get_args(annotation)[0])}"
@@ -80,6 +83,13 @@ def _type_text(annotation: Any) -> str:
     if annotation is ModelRef:
         return "`file.py:name`"
     return _TYPE_TEXTS[annotation]
+
+
+def _is_single(annotation: Any) -> bool:
+    """Whether a value is one word of the file, not a list or a table."""
+    if get_origin(annotation) is Annotated:
+        return _is_single(get_args(annotation)[0])
+    return all(member in _TYPE_TEXTS for member in get_args(annotation) or (annotation,))
 
 
 def _default_text(field: FieldInfo) -> str:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import Field
 
 from tinsmith.pipeline.config.audio_tables import Audio
+from tinsmith.pipeline.config.cluster_table import Cluster
 from tinsmith.pipeline.config.compress_table import Compress
 from tinsmith.pipeline.config.factorize_table import Factorize
 from tinsmith.pipeline.config.training_tables import (
@@ -137,8 +138,12 @@ class Gates(Table):
     prune_drop: float | None = Field(
         default=None, description="Most points that the pruned student may lose to the student."
     )
+    cluster_drop: float | None = Field(
+        default=None, description="Most points that shared values may lose to the pruned student."
+    )
     quantize_drop: float | None = Field(
-        default=None, description="Most points that int8 may lose to the pruned student."
+        default=None,
+        description="Most points that int8 may lose to the network that is quantized.",
     )
     target: dict[str, TargetGates] = Field(
         default={}, description="A table `[gates.target.NAME]` of limits for each target."
@@ -156,6 +161,7 @@ class Config(Table):
     distil: Distil
     factorize: Factorize = Field(default=Factorize())
     prune: Prune = Field(default=Prune())
+    cluster: Cluster = Field(default=Cluster())
     quantize: Quantize = Field(default=Quantize())
     generate: Generate = Field(default=Generate())
     validation: Validate = Field(default=Validate(), alias="validate")

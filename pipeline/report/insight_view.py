@@ -32,7 +32,7 @@ def insight_of_run(
         "load": "load",
         "teacher": "teacher",
         "student": "factorize" if "factorize" in folders else "distil",
-        "pruned": "prune",
+        "pruned": "cluster" if "cluster" in folders else "prune",
         "integers": "quantize",
     }
     given = {name: artifact_at(folders[maker]) for name, maker in makers.items()}

@@ -27,6 +27,7 @@ _NETWORKS = (
     ("student", "distil"),
     ("factorized", "factorize"),
     ("pruned", "prune"),
+    ("clustered", "cluster"),
 )
 
 
@@ -37,8 +38,9 @@ def _quantized(config: Config) -> str:
 
 def collect(config: Config, folders: Mapping[str, Path]) -> dict[str, Any]:
     """report.json: accuracy (percent of all test images), parameters, MACs, validation by target,
-    weights (bytes when packed, and the grid of each layer) where there is a budget of them. Of
-    several tasks accuracy is the mean, and `tasks` has that of each by stage.
+    weights (bytes when packed, and the grid of each layer) where there is a budget of them, and
+    coded_bytes (of a file of all weights) where they share values. Of several tasks accuracy is the
+    mean, and `tasks` has that of each by stage.
 
     Only what the stages in `folders` have measured is there.
     """
@@ -52,6 +54,8 @@ def collect(config: Config, folders: Mapping[str, Path]) -> dict[str, Any]:
             report["parameters"][key] = metrics["parameters"]
             report["macs"][key] = metrics["macs"]
             report["test_samples"] = metrics["test_samples"]
+    if "cluster" in folders:
+        report["coded_bytes"] = metrics["coded_bytes"]
     if "quantize" in folders:
         metrics = json.loads((folders["quantize"] / "metrics.json").read_text())
         report["accuracy"][_quantized(config)] = metrics["accuracy"]
@@ -117,7 +121,9 @@ def check_gates(config: Config, report: Mapping[str, Any]) -> tuple[GateResult, 
     if "pruned" in macs:
         at_most("pruned_macs", gates.pruned_macs, macs["pruned"] / macs["student"])
     drop("prune_drop", gates.prune_drop, "student", "pruned")
-    drop("quantize_drop", gates.quantize_drop, "pruned", _quantized(config))
+    drop("cluster_drop", gates.cluster_drop, "pruned", "clustered")
+    before = "clustered" if config.cluster.takes_part else "pruned"
+    drop("quantize_drop", gates.quantize_drop, before, _quantized(config))
     for target, fields in report.get("validation", {}).items():
         wrong = fields["mismatches"] + sum(fields["oracles"].values())
         at_most(f"{target}: bytes that differ", 0, wrong)

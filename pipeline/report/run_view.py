@@ -78,6 +78,8 @@ def print_report(console: Console, config: Config, report: Mapping[str, Any]) ->
     _print_accuracy(console, report)
     if "weights" in report:
         _print_weights(console, report["weights"])
+    if "coded_bytes" in report:
+        _print_coded(console, report["coded_bytes"])
     if "validation" in report:
         _print_targets(console, report["validation"])
         last = report["validation"][config.generate.targets[-1]]
@@ -115,6 +117,14 @@ def _print_accuracy(console: Console, report: Mapping[str, Any]) -> None:
 def _print_weights(console: Console, weights: Mapping[str, Any]) -> None:
     layers = ", ".join(f"{name} {grid}" for name, grid in weights["layers"].items())
     console.print(f"weights, packed: {weights['weight_bytes']:,} bytes; {layers}", markup=False)
+
+
+def _print_coded(console: Console, coded: Mapping[str, int]) -> None:
+    console.print(
+        f"weights, coded in a file: {coded['shared']:,} bytes (int8 {coded['int8']:,}, float32 "
+        f"{coded['float32']:,})",
+        markup=False,
+    )
 
 
 def _print_targets(console: Console, validation: Mapping[str, Any]) -> None:

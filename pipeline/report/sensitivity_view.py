@@ -26,7 +26,10 @@ from tinsmith.pipeline.stages.common import accuracy
 from tinsmith.pipeline.stages.sensitivity import FOUND, PLOT, MeasureSensitivity
 
 # The networks of a run that can be measured, and the stages that make them, the last one counts.
-NETWORKS: Mapping[str, Sequence[str]] = {"student": ("distil", "factorize"), "pruned": ("prune",)}
+NETWORKS: Mapping[str, Sequence[str]] = {
+    "student": ("distil", "factorize"),
+    "pruned": ("prune", "cluster"),
+}
 
 
 def sensitivity_of_run(

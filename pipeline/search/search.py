@@ -126,7 +126,7 @@ def trial_config(config: Config, target: Target) -> Config:
     }
     if search.epochs is not None and search.epochs < config.distil.epochs:
         factor = search.epochs / config.distil.epochs
-        for name in ("distil", "factorize", "prune", "quantize"):
+        for name in ("distil", "factorize", "prune", "cluster", "quantize"):
             tables[name] = _shorter(getattr(config, name), factor)
     return config.model_copy(update=tables)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tinsmith.pipeline.config import Config
 from tinsmith.pipeline.flow import Stage
 from tinsmith.pipeline.stages.build import BuildImages
+from tinsmith.pipeline.stages.cluster import ClusterStudent
 from tinsmith.pipeline.stages.distil import DistilStudent
 from tinsmith.pipeline.stages.factorize import FactorizeStudent
 from tinsmith.pipeline.stages.generate import GenerateCode
@@ -20,6 +21,7 @@ STAGES = (
     DistilStudent,
     FactorizeStudent,
     PruneStudent,
+    ClusterStudent,
     QuantizeStudent,
     GenerateCode,
     BuildImages,
@@ -29,5 +31,8 @@ STAGES = (
 
 def stages_of(config: Config) -> tuple[Stage, ...]:
     """Every stage that takes part, with its options from a configuration."""
-    absent = (FactorizeStudent,) if config.factorize.ranks == "off" else ()
-    return tuple(stage.from_config(config) for stage in STAGES if stage not in absent)
+    takes_part = {
+        FactorizeStudent: config.factorize.takes_part,
+        ClusterStudent: config.cluster.takes_part,
+    }
+    return tuple(stage.from_config(config) for stage in STAGES if takes_part.get(stage, True))

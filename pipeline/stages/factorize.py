@@ -69,9 +69,8 @@ class FactorizeStudent(Stage):
 
     def run(self, inputs: Mapping[str, Artifact], out_dir: Path, progress: Progress) -> None:
         need_torch(self.name)
-        from tinsmith.pipeline.training.distillation import Distillation
+        from tinsmith.pipeline.training.distillation import recollection
         from tinsmith.pipeline.training.loop import Recipe, fit, repeatable, seed_of
-        from tinsmith.pipeline.training.losses import Labels, SoftAnswers
         from tinsmith.pipeline.training.low_rank import Plan, factorize
         from tinsmith.pipeline.training.networks import accuracy
         from tinsmith.pipeline.training.results import (
@@ -103,8 +102,7 @@ class FactorizeStudent(Stage):
             factored = factorize(network, sample_of(samples), plan)
             untrained = accuracy(network, samples.x_test, samples.y_test)
             progress(f"{len(factored)} layers factorized, {untrained:.2f} % before training", 0.0)
-            terms = [SoftAnswers(0.7, 2.0), Labels(0.3)]
-            loss = Distillation(teacher, terms, weights=weights_of(samples.tasks))
+            loss = recollection(teacher, weights_of(samples.tasks))
             history = fit(network, samples, recipe, loss, out_dir / _CHECKPOINT, progress)
             known = inputs["distil"].json()
             write_network(

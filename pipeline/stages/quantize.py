@@ -189,10 +189,9 @@ class QuantizeStudent(Stage):
     ) -> tuple[Graph, list[dict[str, Any]]]:
         """The graph after training in integers on what the float network says, and the record."""
         need_torch(self.name)
-        from tinsmith.pipeline.training.distillation import Distillation
+        from tinsmith.pipeline.training.distillation import recollection
         from tinsmith.pipeline.training.integer_network import IntegerNetwork
         from tinsmith.pipeline.training.loop import Recipe, fit, repeatable, seed_of
-        from tinsmith.pipeline.training.losses import Labels, SoftAnswers
         from tinsmith.pipeline.training.results import read_network, read_samples
 
         wanted, seed = self.options, seed_of(self.seed, self.name)
@@ -201,7 +200,6 @@ class QuantizeStudent(Stage):
         with repeatable(seed, self.threads):
             teacher = read_network(inputs["prune"].path, self.student, images)
             network = IntegerNetwork(graph, samples, options, wanted.ranges, axes)
-            terms = [SoftAnswers(0.7, 2.0), Labels(0.3)]
-            loss = Distillation(teacher, terms, weights=weights_of(images.tasks))
+            loss = recollection(teacher, weights_of(images.tasks))
             history = fit(network, images, recipe, loss, out_dir / _CHECKPOINT, progress)
         return network.integer_graph(), [asdict(epoch) for epoch in history]

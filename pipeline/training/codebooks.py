@@ -4,16 +4,17 @@ A weight of 0.0 is a value of its own that stays what it is, so that a pruned la
 """
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+from torch.utils.hooks import RemovableHandle
 
 from tinsmith.pipeline.errors import ConfigError
-from tinsmith.pipeline.training.sparsity import sparse_layers
+from tinsmith.pipeline.training.networks import RECURRENT, matrices
 
 Start = Literal["linear", "density", "random"]
 _ROUNDS = 300
@@ -57,11 +58,12 @@ class Shared(nn.Module):
     """
 
     index: Tensor
+    hook: RemovableHandle | None = None  # of a recurrent layer
 
     def __init__(self, weight: Tensor, codebook: Values) -> None:
         super().__init__()
         flat = weight.detach().double().numpy().ravel()
-        nearest = np.abs(flat[:, None] - codebook[None]).argmin(1) if len(codebook) else flat
+        nearest = np.searchsorted((codebook[1:] + codebook[:-1]) / 2, flat)
         index = np.where(flat == 0, 0, nearest + 1).reshape(weight.shape)
         self.register_buffer("index", torch.from_numpy(index.astype(np.int64)))
         self._start = torch.from_numpy(codebook.astype(np.float32))
@@ -79,28 +81,42 @@ def share_weights(
 ) -> None:
     """Give the named layers weights of at most 2^bits - 1 values beside 0.0, each in its codebook.
 
-    What trains from now on are the codebooks; `unshare` ends it. Raises ConfigError for a layer
-    that is not there and for bits outside 1..12.
+    Names are those of `matrices`. What trains from now on are the codebooks; `unshare` ends it.
+    Raises ConfigError for a layer that is not there and for bits outside 1..12.
     """
-    weights = sparse_layers(network, dict.fromkeys(bits, 1.0))
-    for name, weight in weights.items():
-        if not 1 <= bits[name] <= 12:
-            raise ConfigError(f"'{name}': codes of {bits[name]} bits; allowed: 1 to 12")
-        if not hasattr(layer := _holder(network, name), "weight"):
+    weights = matrices(network)
+    for name, count in bits.items():
+        if name not in weights:
             raise ConfigError(
-                f"'{name}': a matrix of a {type(layer).__name__} can't share its values; allowed: "
-                "convolutions and linear layers"
+                f"shared values: there is no layer '{name}'; allowed: {', '.join(weights)}"
             )
+        if not 1 <= count <= 12:
+            raise ConfigError(f"'{name}': codes of {count} bits; allowed: 1 to 12")
+    for name in bits:
+        layer, own = _holder(network, name)
+        weight = weights[name]
         rng = np.random.default_rng([seed, len(name), weight.numel()])
         flat = weight.detach().double().numpy().ravel()
         codebook = centroids(flat[flat != 0], (1 << bits[name]) - 1, start, rng)
-        parametrize.register_parametrization(layer, "weight", Shared(weight, codebook), unsafe=True)
+        shared = Shared(weight, codebook)
+        parametrize.register_parametrization(layer, own, shared, unsafe=True)
+        if isinstance(layer, RECURRENT):
+            shared.hook = layer.register_forward_pre_hook(_with_present_values)
 
 
-def _holder(network: nn.Module, name: str) -> nn.Module:
-    """The layer that a weight's name, see `networks.matrices`, belongs to."""
+def _holder(network: nn.Module, name: str) -> tuple[nn.Module, str]:
+    """The layer that a weight's name, see `networks.matrices`, belongs to, and its name there."""
     known: dict[str, nn.Module] = dict(network.named_modules())
-    return known[name] if name in known else known[name.rpartition(".")[0]]
+    if name in known:
+        return known[name], "weight"
+    holder, _, own = name.rpartition(".")
+    return known[holder], own
+
+
+def _with_present_values(layer: nn.Module, inputs: Any) -> None:
+    """A recurrent layer computes with a list of its weights, made when they were set."""
+    names: list[str] = layer._flat_weights_names  # type: ignore[assignment]
+    layer._flat_weights = [getattr(layer, name) for name in names]  # type: ignore[assignment]
 
 
 def unshare(network: nn.Module, half: bool = True) -> None:
@@ -108,11 +124,21 @@ def unshare(network: nn.Module, half: bool = True) -> None:
 
     half: values are rounded to half precision, which halves codebooks in a file.
     """
-    for layer in network.modules():
-        if parametrize.is_parametrized(layer, "weight"):
+    for layer in list(network.modules()):
+        parts = dict(getattr(layer, "parametrizations", {}))
+        for name, parametrization in parts.items():
+            if not isinstance(parametrization[0], Shared):
+                continue
             if half:
-                codebook: nn.Parameter = layer.parametrizations.weight.original  # type: ignore
+                codebook = parametrization.original
                 codebook.data = codebook.data.half().float()
-            weight = layer.weight.detach().clone()  # type: ignore[operator]
-            parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
-            layer.weight = nn.Parameter(weight)
+            if (hook := parametrization[0].hook) is not None:
+                hook.remove()
+            weight = getattr(layer, name).detach().clone()
+            parametrize.remove_parametrizations(layer, name, leave_parametrized=True)
+            setattr(layer, name, nn.Parameter(weight))
+
+
+def values_of(weight: Tensor) -> int:
+    """How many different values a weight has, besides 0."""
+    return int(torch.count_nonzero(torch.unique(weight.detach())))

@@ -15,7 +15,7 @@ from tinsmith.pipeline.flow import Progress
 from tinsmith.pipeline.training.codebooks import Start, share_weights, unshare
 from tinsmith.pipeline.training.loop import Epoch, Recipe, Samples, fit, seed_of
 from tinsmith.pipeline.training.losses import Loss
-from tinsmith.pipeline.training.networks import LAYERS, matrices
+from tinsmith.pipeline.training.networks import matrices
 from tinsmith.pipeline.training.series import read_finished, write_finished
 from tinsmith.pipeline.training.sparsity import GradualPruning, SparsityPlan
 
@@ -43,8 +43,8 @@ def compress(
 ) -> tuple[Epoch, ...]:
     """Prune and share the weights of a trained `network` in place; result: the record of epochs.
 
-    recipe: of the training while weights go. Biases and codebooks end in half precision. What is
-    finished is kept in `folder`, and gone on with when it is there.
+    recipe: of the training while weights go. What is finished is kept in `folder`, and gone on with
+    when it is there.
     """
 
     def tell(part: str, share: float, before: float) -> Progress:
@@ -68,7 +68,6 @@ def compress(
             GradualPruning(network, plan.sparsity),
         )
         write_finished(network, history, pruned)
-    share_weights(network, plan.bits, plan.start, recipe.seed)
     codes = replace(
         recipe,
         epochs=plan.code_epochs,
@@ -76,16 +75,36 @@ def compress(
         weight_decay=0.0,
         seed=seed_of(recipe.seed, "codebooks"),
     )
-    checkpoint = folder / "codes.pt"
-    history += fit(network, samples, codes, loss, checkpoint, tell("codes", 1 - part, part))
-    unshare(network)
-    with torch.no_grad():
-        for layer in network.modules():
-            bias = getattr(layer, "bias", None)
-            if isinstance(layer, LAYERS) and bias is not None:
-                bias.copy_(bias.half().float())
+    share_weights(network, plan.bits, plan.start, codes.seed)
+    history += train_shared(
+        network, samples, codes, loss, folder / "codes.pt", tell("codes", 1 - part, part)
+    )
     for name in ("pruning.pt", "pruned.pt", "codes.pt"):
         (folder / name).unlink(missing_ok=True)
+    return history
+
+
+def train_shared(
+    network: nn.Module,
+    samples: Samples,
+    recipe: Recipe,
+    loss: Loss,
+    checkpoint: Path,
+    progress: Progress,
+) -> tuple[Epoch, ...]:
+    """Train the values that `share_weights` gave a network, and make them plain weights; result:
+    the record of epochs. All that is no layer's weight ends in half precision, as codebooks do.
+    """
+    history = fit(network, samples, recipe, loss, checkpoint, progress)
+    unshare(network)
+    weights = {id(weight) for weight in matrices(network).values()}
+    with torch.no_grad():
+        for tensor in network.state_dict(keep_vars=True).values():
+            if id(tensor) in weights or not tensor.is_floating_point():
+                continue
+            halved = tensor.half().float()
+            if bool(halved.isfinite().all()):
+                tensor.copy_(halved)
     return history
 
 

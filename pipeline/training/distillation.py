@@ -112,6 +112,12 @@ def distillation(
     return loss
 
 
+def recollection(network: nn.Module, weights: TaskWeights = ONE_TASK) -> Distillation:
+    """What a changed copy of a network is trained on to stay what it was: its soft answers, and a
+    little of the labels. weights: of the tasks."""
+    return Distillation(network, [SoftAnswers(0.7, 2.0), Labels(0.3)], weights=weights)
+
+
 def answers(
     network: nn.Module, x: Tensor, layers: set[str], tasks: Iterable[str]
 ) -> tuple[Answers, ...]:

@@ -18,7 +18,6 @@ from torch import Tensor, nn  # noqa: E402
 from support.corners import corner_samples  # noqa: E402
 from tinsmith.pipeline.config import Augment, Distil  # noqa: E402
 from tinsmith.pipeline.errors import ConfigError  # noqa: E402
-from tinsmith.pipeline.training.codebooks import share_weights  # noqa: E402
 from tinsmith.pipeline.training.criteria import Evidence, make_criterion  # noqa: E402
 from tinsmith.pipeline.training.cuts import Cut  # noqa: E402
 from tinsmith.pipeline.training.deep_compression import int8_file_bytes  # noqa: E402
@@ -429,8 +428,6 @@ def test_matrices_of_an_lstm_are_masked_as_those_of_other_layers(
     kept = {name: float((w != 0).float().mean()) for name, w in matrices(network).items()}
     assert {"first.weight_ih_l0", "first.weight_hh_l0", "second.weight_hh_l0"} <= set(kept)
     assert all(0.15 <= share <= 0.26 for share in kept.values()), kept
-    with pytest.raises(ConfigError, match="a matrix of a LSTM can't share its values"):
-        share_weights(network, {"first.weight_hh_l0": 4})
     fresh = Rows()
     fresh.load_state_dict(network.state_dict())
     assert torch.equal(fresh.eval()(SAMPLES.x_test), network.eval()(SAMPLES.x_test))
