@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 from page import PAGE, write_section
 
-from tinsmith.pipeline.config import Config, Distil, DistilTerm, ModelRef, load_config
+from tinsmith.pipeline.config import CodeRef, Config, Distil, DistilTerm, load_config
 from tinsmith.pipeline.flow import Artifact, Event, run_flow
 from tinsmith.pipeline.interpreter import run_samples
 from tinsmith.pipeline.model_files import read_model, to_input
@@ -81,7 +81,7 @@ def options_of(kind: str, base: Distil) -> Distil:
     changes = dict(KINDS[kind])
     changes["terms"] = [DistilTerm(**term) for term in changes["terms"]]
     changes["assistants"] = [
-        ModelRef(path=base.model.path, attribute=name) for name in changes.get("assistants", ())
+        CodeRef(path=base.model.path, attribute=name) for name in changes.get("assistants", ())
     ]
     return base.model_copy(update=changes)
 

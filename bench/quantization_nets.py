@@ -11,7 +11,7 @@ from typing import Any
 from fashion_models import student
 from torch import Tensor, nn
 
-from tinsmith.pipeline.config import Augment, ModelRef
+from tinsmith.pipeline.config import Augment, CodeRef
 from tinsmith.pipeline.training.loop import Recipe, Samples, fit, repeatable
 from tinsmith.pipeline.training.losses import label_loss
 from tinsmith.pipeline.training.results import read_network, write_network
@@ -62,7 +62,7 @@ def trained(name: str, samples: Samples, folder: Path, seed: int, epochs: int) -
 
     The folder may be one that a training stage wrote."""
     path, _, attribute = NETWORKS[name][1].partition(":")
-    model = ModelRef(path=Path(__file__).resolve().parent / path, attribute=attribute)
+    model = CodeRef(path=Path(__file__).resolve().parent / path, attribute=attribute)
     if not (folder / "weights.pt").exists():
         folder.mkdir(parents=True, exist_ok=True)
         change = Augment(rotate_degrees=0, shift_pixels=1, scale=0, shear=0, flip=True)

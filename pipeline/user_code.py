@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tinsmith.pipeline.config.values import ModelRef
+from tinsmith.pipeline.config.values import CodeRef
 from tinsmith.pipeline.errors import ConfigError, TinsmithError
 
 
-def user_function(ref: ModelRef, where: str) -> Any:
+def user_function(ref: CodeRef, where: str) -> Any:
     """The function or class that `ref` names, of a file that is imported anew.
 
     where: what errors begin with, such as "[data] path". Raises ConfigError for a file that is not

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinsmith.pipeline.config import Data
-from tinsmith.pipeline.config.values import ModelRef
+from tinsmith.pipeline.config.values import CodeRef
 from tinsmith.pipeline.data_files import finite_floats, whole_labels
 from tinsmith.pipeline.errors import DataError
 from tinsmith.pipeline.user_code import folder_on_path, user_function, users_own
@@ -20,11 +20,11 @@ _FORM = "((x_train, y_train), (x_test, y_test))"
 Part = tuple[NDArray[Any], NDArray[np.int64], tuple[str, ...], str]
 
 
-def data_function(data: Data) -> ModelRef:
+def data_function(data: Data) -> CodeRef:
     """The file and the function that [data] path names: "data.py:load"."""
     assert data.path is not None, "the configuration demands a path for this source"
     file, _, name = data.path.name.rpartition(":")
-    return ModelRef(path=data.path.with_name(file), attribute=name)
+    return CodeRef(path=data.path.with_name(file), attribute=name)
 
 
 def read_user_data(data: Data) -> tuple[Part, Part]:

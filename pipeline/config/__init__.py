@@ -29,13 +29,14 @@ from tinsmith.pipeline.config.training_tables import (
     Quantize,
     Teacher,
 )
-from tinsmith.pipeline.config.values import ModelRef
+from tinsmith.pipeline.config.values import CodeRef
 
 __all__ = [
     "CONFIG_NAME",
     "Audio",
     "Augment",
     "Cluster",
+    "CodeRef",
     "Compress",
     "Config",
     "Constraint",
@@ -45,7 +46,6 @@ __all__ = [
     "Factorize",
     "Gates",
     "Generate",
-    "ModelRef",
     "Prune",
     "Quantize",
     "Run",

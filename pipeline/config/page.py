@@ -9,7 +9,7 @@ from pydantic_core import PydanticUndefined
 
 from tinsmith.pipeline.config.explain import toml_text
 from tinsmith.pipeline.config.tables import is_table, lists_of_tables, tables_by_name
-from tinsmith.pipeline.config.values import ModelRef
+from tinsmith.pipeline.config.values import CodeRef
 
 
 def configuration_markdown() -> str:
@@ -80,7 +80,7 @@ def _type_text(annotation: Any) -> str:
         return " or ".join(_type_text(member) for member in members)
     if annotation is Path:
         return "path"
-    if annotation is ModelRef:
+    if annotation is CodeRef:
         return "`file.py:name`"
     return _TYPE_TEXTS[annotation]
 

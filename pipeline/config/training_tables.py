@@ -7,11 +7,11 @@ from pydantic import Field
 from tinsmith.pipeline.config.sparsity_tables import Constraint, Sparsity
 from tinsmith.pipeline.config.values import (
     CName,
-    ConfigModel,
+    CodeRef,
+    ConfigCode,
     ConfigPath,
     CriterionName,
     Fraction,
-    ModelRef,
     Positive,
     Rate,
     SampleCount,
@@ -130,7 +130,7 @@ class Augment(Table):
             "DeVries & Taylor 2017)."
         ),
     )
-    function: ConfigModel | None = Field(
+    function: ConfigCode | None = Field(
         default=None,
         description=(
             "A function of yours, `file.py:function`, in place of all that: it is given a batch of "
@@ -142,8 +142,8 @@ class Augment(Table):
 class Teacher(Table):
     """Training of the large network that the student learns from."""
 
-    model: ConfigModel = Field(description="The network: `file.py:Class`.")
-    members: list[ConfigModel] = Field(
+    model: ConfigCode = Field(description="The network: `file.py:Class`.")
+    members: list[ConfigCode] = Field(
         default=[],
         description=(
             "Further networks, trained likewise from other random weights (the same one may be "
@@ -158,7 +158,7 @@ class Teacher(Table):
     weight_decay: Annotated[float, Field(ge=0)] = Field(
         default=1e-3, description="AdamW's weight decay."
     )
-    loss: ConfigModel | None = Field(
+    loss: ConfigCode | None = Field(
         default=None,
         description=(
             "A loss of yours, `file.py:function`, of (logits, labels); without it cross entropy."
@@ -204,7 +204,7 @@ class DistilTerm(Table):
         ),
     )
     teacher_layer: str = Field(default="", description="The teacher's layer, likewise.")
-    loss: ConfigModel | None = Field(
+    loss: ConfigCode | None = Field(
         default=None,
         description=(
             "`python`: a loss of yours, `file.py:function`, of (student, teacher, labels) "
@@ -216,7 +216,7 @@ class DistilTerm(Table):
 class Distil(Table):
     """Training of the small network on the teacher's answers (Hinton et al. 2015)."""
 
-    model: ConfigModel = Field(description="The network: `file.py:Class`.")
+    model: ConfigCode = Field(description="The network: `file.py:Class`.")
     width: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
         default=None,
         description=(
@@ -255,7 +255,7 @@ class Distil(Table):
     constraints: list[Constraint] = Field(
         default=[], description="What the weights have to obey: `[[distil.constraints]]`."
     )
-    assistants: list[ConfigModel] = Field(
+    assistants: list[ConfigCode] = Field(
         default=[],
         description=(
             "Networks between teacher and student, the largest first: each learns from the one "
@@ -278,7 +278,7 @@ class Distil(Table):
     )
 
     @property
-    def student(self) -> ModelRef:
+    def student(self) -> CodeRef:
         """The network with its width."""
         return self.model.model_copy(update={"width": self.width})
 

@@ -14,7 +14,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 
-class ModelRef(BaseModel):
+class CodeRef(BaseModel):
     """A class or function in a user's Python file: what makes a network, a data set, a loss.
 
     width: what a network is made with as `width=`, if anything.
@@ -40,13 +40,13 @@ def _to_path(value: Any, info: ValidationInfo) -> Path:
     return _beside_config(value, info)
 
 
-def _to_model_ref(value: Any, info: ValidationInfo) -> ModelRef:
+def _to_code_ref(value: Any, info: ValidationInfo) -> CodeRef:
     path, colon, attribute = value.rpartition(":") if isinstance(value, str) else ("", "", "")
     if not (path.endswith(".py") and colon and attribute.isidentifier()):
         raise PydanticCustomError(
             "model", 'must be a Python file and a name in it, like "models.py:Student"'
         )
-    return ModelRef(path=_beside_config(path, info), attribute=attribute)
+    return CodeRef(path=_beside_config(path, info), attribute=attribute)
 
 
 def _to_sample_count(value: Any) -> Any:
@@ -64,7 +64,7 @@ def _c_identifier(value: str) -> str:
 
 
 ConfigPath = Annotated[Path, BeforeValidator(_to_path)]
-ConfigModel = Annotated[ModelRef, BeforeValidator(_to_model_ref)]
+ConfigCode = Annotated[CodeRef, BeforeValidator(_to_code_ref)]
 SampleCount = Annotated[int | Literal["all"], BeforeValidator(_to_sample_count)]
 CName = Annotated[str, AfterValidator(_c_identifier)]
 Positive = Annotated[int, Field(ge=1)]

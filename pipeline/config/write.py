@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from tinsmith.pipeline.config.tables import Config
-from tinsmith.pipeline.config.values import ModelRef, Table
+from tinsmith.pipeline.config.values import CodeRef, Table
 
 
 def config_text(config: Config, folder: Path) -> str:
@@ -47,7 +47,7 @@ def _told(table: BaseModel) -> Iterator[tuple[str, Any]]:
 
 
 def _value(value: Any, folder: Path) -> str:
-    if isinstance(value, ModelRef):
+    if isinstance(value, CodeRef):
         return _quoted(f"{_relative(value.path, folder)}:{value.attribute}")
     if isinstance(value, Path):
         return _quoted(_relative(value, folder))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
 
-from tinsmith.pipeline.config import Augment, Cluster, Config, ModelRef
+from tinsmith.pipeline.config import Augment, Cluster, CodeRef, Config
 from tinsmith.pipeline.errors import ConfigError
 from tinsmith.pipeline.flow import Artifact, Progress, Stage
 from tinsmith.pipeline.tasks import weights_of
@@ -50,7 +50,7 @@ class ClusterStudent(Stage):
     resumable: ClassVar[bool] = True
 
     options: Cluster
-    student: ModelRef
+    student: CodeRef
     augment: Augment
     seed: int
     threads: int

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
 
-from tinsmith.pipeline.config import Augment, Config, Distil, ModelRef, Teacher
+from tinsmith.pipeline.config import Augment, CodeRef, Config, Distil, Teacher
 from tinsmith.pipeline.flow import Artifact, Progress, Stage
 from tinsmith.pipeline.tasks import weights_of
 from tinsmith.pipeline.training.sources import (
@@ -93,7 +93,7 @@ class DistilStudent(Stage):
             options.constraints,
         )
 
-        def member(label: str, model: ModelRef) -> Member:
+        def member(label: str, model: CodeRef) -> Member:
             def make(before: nn.Module | None) -> tuple[nn.Module, Loss]:
                 network = make_network(model, sample, samples.tasks)
                 shown = teacher if before is None else before
@@ -116,7 +116,7 @@ class DistilStudent(Stage):
         forget_series(out_dir)
 
 
-def _labelled(options: Distil) -> list[tuple[str, ModelRef]]:
+def _labelled(options: Distil) -> list[tuple[str, CodeRef]]:
     """The networks in the order of their training, and what progress calls them."""
     assistants = [
         (f"assistant {place}/{len(options.assistants)}", model)

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar, Self
 
-from tinsmith.pipeline.config import Augment, Config, Constraint, Factorize, ModelRef
+from tinsmith.pipeline.config import Augment, CodeRef, Config, Constraint, Factorize
 from tinsmith.pipeline.flow import Artifact, Progress, Stage
 from tinsmith.pipeline.tasks import weights_of
 from tinsmith.pipeline.training.sources import (
@@ -44,7 +44,7 @@ class FactorizeStudent(Stage):
     resumable: ClassVar[bool] = True
 
     options: Factorize
-    student: ModelRef
+    student: CodeRef
     weight_decay: float
     constraints: tuple[Constraint, ...]
     augment: Augment

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from tinsmith.pipeline.config import Config, ModelRef, Teacher
+from tinsmith.pipeline.config import CodeRef, Config, Teacher
 from tinsmith.pipeline.errors import ConfigError
 from tinsmith.pipeline.flow import Artifact, Progress, Stage
 from tinsmith.pipeline.stages.common import read_integers, write_metrics
@@ -61,7 +61,7 @@ class ExplainCompression(Stage):
 
     run_name: str
     teacher: Teacher
-    student: ModelRef
+    student: CodeRef
     integers: str
     count: int
     task: str

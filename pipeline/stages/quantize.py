@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from tinsmith.pipeline.config import Augment, Config, ModelRef, Quantize
+from tinsmith.pipeline.config import Augment, CodeRef, Config, Quantize
 from tinsmith.pipeline.flow import Artifact, Progress, Stage
 from tinsmith.pipeline.stages.common import accuracies, read_labelled, write_metrics
 from tinsmith.pipeline.tasks import accuracy_metrics, weights_of
@@ -72,7 +72,7 @@ class QuantizeStudent(Stage):
     resumable: ClassVar[bool] = True
 
     options: Quantize
-    student: ModelRef
+    student: CodeRef
     augment: Augment
     seed: int
     threads: int

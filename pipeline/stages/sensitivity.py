@@ -10,7 +10,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from tinsmith.pipeline.config import Config, ModelRef
+from tinsmith.pipeline.config import CodeRef, Config
 from tinsmith.pipeline.flow import Artifact, Progress, Stage
 from tinsmith.pipeline.stages.common import read_labelled, write_metrics
 from tinsmith.pipeline.stages.quantize import GRAPH_SOURCES
@@ -51,7 +51,7 @@ class MeasureSensitivity(Stage):
     tools: ClassVar[tuple[str, ...]] = (*TRAINING_TOOLS, "onnx", "torch-pruning")
 
     model: str
-    student: ModelRef
+    student: CodeRef
     count: int
     test: bool
     seed: int

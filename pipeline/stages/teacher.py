@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
 
-from tinsmith.pipeline.config import Augment, Config, ModelRef, Teacher
+from tinsmith.pipeline.config import Augment, CodeRef, Config, Teacher
 from tinsmith.pipeline.flow import Artifact, Progress, Stage
 from tinsmith.pipeline.tasks import weights_of
 from tinsmith.pipeline.training.sources import (
@@ -72,7 +72,7 @@ class TrainTeacher(Stage):
         samples = read_samples(inputs["load"].path)
         sample, weights = sample_of(samples), weights_of(samples.tasks)
 
-        def member(place: int, model: ModelRef) -> Member:
+        def member(place: int, model: CodeRef) -> Member:
             label = f"member {place}/{1 + len(options.members)}" if options.members else ""
 
             def make(_: nn.Module | None) -> tuple[nn.Module, Loss]:

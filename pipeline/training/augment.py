@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tinsmith.pipeline.config import Augment, ModelRef
+from tinsmith.pipeline.config import Augment, CodeRef
 from tinsmith.pipeline.errors import ConfigError
 from tinsmith.pipeline.user_code import user_function, users_own
 
@@ -37,7 +37,7 @@ def augmentation(options: Augment, samples: Tensor) -> Augmentation:
     return lambda x, generator: augment(x, options, generator)
 
 
-def _of_user(ref: ModelRef) -> Augmentation:
+def _of_user(ref: CodeRef) -> Augmentation:
     where = f"[augment] function '{ref.path}:{ref.attribute}'"
     function = user_function(ref, where)
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tinsmith.pipeline.config import ModelRef, Teacher
+from tinsmith.pipeline.config import CodeRef, Teacher
 from tinsmith.pipeline.errors import ConfigError
 from tinsmith.pipeline.tasks import Task
 from tinsmith.pipeline.training.factors import restore_chains
@@ -65,7 +65,7 @@ def as_one(networks: Sequence[nn.Module]) -> nn.Module:
     return Ensemble(networks) if len(networks) > 1 else networks[0]
 
 
-def make_network(model: ModelRef, sample: Tensor, tasks: Sequence[Task]) -> nn.Module:
+def make_network(model: CodeRef, sample: Tensor, tasks: Sequence[Task]) -> nn.Module:
     """Call what `model` names, with `classes=` where it takes it, and check what it gives.
 
     classes: how many, or where there are several tasks, how many by the name of each. `sample` is
@@ -92,7 +92,7 @@ def make_network(model: ModelRef, sample: Tensor, tasks: Sequence[Task]) -> nn.M
     return network
 
 
-def takes_width(model: ModelRef) -> bool:
+def takes_width(model: CodeRef) -> bool:
     """Whether what `model` names is made with a width. Raises ConfigError as `make_network`."""
     where = f"model '{model.path}:{model.attribute}'"
     return "width" in _parameters_of(user_function(model, where))

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tinsmith.pipeline.config import ModelRef, Teacher
+from tinsmith.pipeline.config import CodeRef, Teacher
 from tinsmith.pipeline.errors import ConfigError
 from tinsmith.pipeline.tasks import accuracy_metrics, read_tasks
 from tinsmith.pipeline.training.export import export_onnx
@@ -54,7 +54,7 @@ def sample_of(samples: Samples) -> Tensor:
     return samples.x_test[:1].clone()
 
 
-def read_network(folder: Path, model: ModelRef, samples: Samples) -> nn.Module:
+def read_network(folder: Path, model: CodeRef, samples: Samples) -> nn.Module:
     """A network that an earlier stage trained, with the widths that pruning may have left."""
     network = make_network(model, sample_of(samples), samples.tasks)
     return load_weights(network, read_weights(folder / _WEIGHTS))

@@ -4,7 +4,7 @@ import importlib.util
 from collections.abc import Iterable
 from pathlib import Path
 
-from tinsmith.pipeline.config import Augment, Distil, ModelRef, Teacher
+from tinsmith.pipeline.config import Augment, CodeRef, Distil, Teacher
 from tinsmith.pipeline.errors import ToolMissing
 from tinsmith.pipeline.user_code import local_sources
 
@@ -58,13 +58,13 @@ def augment_files(options: Augment) -> tuple[Path, ...]:
     return user_files((), (options.function,))
 
 
-def user_files(models: Iterable[ModelRef], others: Iterable[ModelRef | None]) -> tuple[Path, ...]:
+def user_files(models: Iterable[CodeRef], others: Iterable[CodeRef | None]) -> tuple[Path, ...]:
     """The files that these networks and functions are made by, each once."""
     found = {file for model in models for file in local_sources(model.path)}
     found |= {file for ref in others if ref for file in local_sources(ref.path, ref.attribute)}
     return tuple(sorted(found))
 
 
-def model_files(models: Iterable[ModelRef]) -> tuple[Path, ...]:
+def model_files(models: Iterable[CodeRef]) -> tuple[Path, ...]:
     """The files that these networks are made by, each once."""
     return user_files(models, ())

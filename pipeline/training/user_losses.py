@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tinsmith.pipeline.config import ModelRef
+from tinsmith.pipeline.config import CodeRef
 from tinsmith.pipeline.errors import ConfigError
 from tinsmith.pipeline.tasks import ONE_TASK, TaskWeights
 from tinsmith.pipeline.training.losses import Answers, Term, sum_over_tasks
@@ -21,7 +21,7 @@ class UserLoss(nn.Module):
     gives something else than a scalar that has a gradient.
     """
 
-    def __init__(self, ref: ModelRef, where: str) -> None:
+    def __init__(self, ref: CodeRef, where: str) -> None:
         super().__init__()
         self.ref = ref
         self.where = f"{where} '{ref.path}:{ref.attribute}'"
@@ -51,7 +51,7 @@ class LossOfLabels(nn.Module):
     """A user's loss of (logits [N, classes], labels [N]) of each task, as the training loop calls a
     loss."""
 
-    def __init__(self, ref: ModelRef, weights: TaskWeights = ONE_TASK) -> None:
+    def __init__(self, ref: CodeRef, weights: TaskWeights = ONE_TASK) -> None:
         super().__init__()
         self.loss = UserLoss(ref, "[teacher] loss")
         self.weights = weights
@@ -67,7 +67,7 @@ class UserTerm(Term):
     """
 
     def __init__(
-        self, weight: float, ref: ModelRef | None, student_layer: str = "", teacher_layer: str = ""
+        self, weight: float, ref: CodeRef | None, student_layer: str = "", teacher_layer: str = ""
     ) -> None:
         super().__init__(weight, student_layer, teacher_layer)
         assert ref is not None, "the configuration demands it for this kind"

@@ -18,9 +18,9 @@ from torch import Tensor, nn  # noqa: E402
 from support.command import run  # noqa: E402
 from tinsmith.pipeline.config import (  # noqa: E402
     Augment,
+    CodeRef,
     Distil,
     DistilTerm,
-    ModelRef,
     load_config,
 )
 from tinsmith.pipeline.errors import ConfigError  # noqa: E402
@@ -249,9 +249,9 @@ def test_signals_of_a_1d_convolution_reach_the_graph_with_their_channels_last(
     torch.testing.assert_close(trained(x).detach(), torch.from_numpy(real))
 
 
-def ref(project: Path, name: str) -> ModelRef:
+def ref(project: Path, name: str) -> CodeRef:
     file, _, attribute = name.partition(":")
-    return ModelRef(path=project / file, attribute=attribute)
+    return CodeRef(path=project / file, attribute=attribute)
 
 
 def test_a_loss_that_is_a_module_is_trained_along(project: Path) -> None:

@@ -17,7 +17,7 @@ pytest.importorskip("torch_pruning", reason="pruning needs torch-pruning")
 
 from torch import Tensor, nn  # noqa: E402
 
-from tinsmith.pipeline.config import Augment, Config, ModelRef, load_config  # noqa: E402
+from tinsmith.pipeline.config import Augment, CodeRef, Config, load_config  # noqa: E402
 from tinsmith.pipeline.errors import ConfigError, TinsmithError, ToolMissing  # noqa: E402
 from tinsmith.pipeline.flow import Event, Stage, run_flow  # noqa: E402
 from tinsmith.pipeline.stages.distil import DistilStudent  # noqa: E402
@@ -501,7 +501,7 @@ def test_a_model_that_can_not_be_used_is_refused_with_the_reason(
     tmp_path: Path, text: str, message: str
 ) -> None:
     (tmp_path / "models.py").write_text(text)
-    model = ModelRef(path=tmp_path / "models.py", attribute="Small")
+    model = CodeRef(path=tmp_path / "models.py", attribute="Small")
     with pytest.raises(ConfigError, match=rf"(?s)models.py:Small'.*{message}"):
         make_network(model, torch.zeros(1, 1, 12, 12), (Task("", 3),))
 
@@ -515,7 +515,7 @@ def test_models_of_two_folders_may_import_files_of_one_name(tmp_path: Path) -> N
             "def net(classes): return torch.nn.Sequential(torch.nn.Conv2d(1, WIDTH, 12),"
             " torch.nn.Flatten(), torch.nn.Linear(WIDTH, classes))"
         )
-        model = ModelRef(path=tmp_path / folder / "models.py", attribute="net")
+        model = CodeRef(path=tmp_path / folder / "models.py", attribute="net")
         assert widths(make_network(model, torch.zeros(1, 1, 12, 12), (Task("", 3),)))["0"] == width
 
 

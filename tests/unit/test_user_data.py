@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinsmith.pipeline.config import Config, Data, ModelRef, parse_config
+from tinsmith.pipeline.config import CodeRef, Config, Data, parse_config
 from tinsmith.pipeline.data import read_dataset, to_float
 from tinsmith.pipeline.errors import ConfigError, DataError
 from tinsmith.pipeline.flow import Event, run_flow
@@ -152,7 +152,7 @@ def test_a_file_that_can_not_be_used_is_refused_with_the_reason(
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
-    ref = ModelRef(path=tmp_path / "none.py", attribute="load")
+    ref = CodeRef(path=tmp_path / "none.py", attribute="load")
     with pytest.raises(ConfigError, match=r"\[data\] path: there is no file '.*none.py'"):
         user_function(ref, "[data] path")
     stage = Load.from_config(config_of(tmp_path, path="none.py:load"))
@@ -166,7 +166,7 @@ def test_dataclasses_in_a_users_file_are_no_trouble(tmp_path: Path) -> None:
         "@dataclass\nclass Load:\n    x: int = 1\n"
     )
     (tmp_path / "parts.py").write_text(text)
-    made = user_function(ModelRef(path=tmp_path / "parts.py", attribute="Load"), "here")
+    made = user_function(CodeRef(path=tmp_path / "parts.py", attribute="Load"), "here")
     assert made().x == 1
 
 
