@@ -1,4 +1,4 @@
-"""The C twin of a log-mel front end (`pipeline.audio.log_mel`), beside the model's own sources."""
+"""The C twin of a front end of sound (`pipeline.audio.front_end`), beside the model's sources."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ from numpy.typing import NDArray
 from tinsmith.codegen.emit import environment
 from tinsmith.codegen.literals import golden_rows, rows
 from tinsmith.pipeline.audio import tables as fixed
-from tinsmith.pipeline.audio.log_mel import log_mel
-from tinsmith.pipeline.audio.parameters import LogMel
+from tinsmith.pipeline.audio.cepstrum import SUM_SHIFT, Cepstrum, cepstrum_tables
+from tinsmith.pipeline.audio.front_end import frames_of
+from tinsmith.pipeline.audio.parameters import FrontEnd
 from tinsmith.pipeline.audio.tables import Tables, tables
 
 
-def frontend_files(name: str, p: LogMel, isa: Sequence[str]) -> Mapping[str, str]:
+def frontend_files(name: str, p: FrontEnd, isa: Sequence[str]) -> Mapping[str, str]:
     """`<name>_frontend.h` and `.c`: {path: text}, for a model's name and the target's instruction
     sets."""
     t = tables(p)
+    cepstrum = cepstrum_tables(p) if p.coefficients else None
+    arrays = _arrays(t) + (_cepstrum_arrays(cepstrum) if cepstrum else [])
     context: dict[str, Any] = {
         "name": name,
         "upper": name.upper(),
@@ -29,8 +32,10 @@ def frontend_files(name: str, p: LogMel, isa: Sequence[str]) -> Mapping[str, str
         "p": p,
         "t": t,
         "bins": len(t.weights),
-        "arrays": [_array(*array) for array in _arrays(t)],
-        "table_bytes": sum(array.nbytes for _, array, _ in _arrays(t)),
+        "arrays": [_array(*array) for array in arrays],
+        "table_bytes": sum(array.nbytes for _, array, _ in arrays),
+        "cepstrum": cepstrum,
+        "sum_shift": SUM_SHIFT,
         "ram_bytes": ram_bytes(p),
         "state_bytes": 2 * (p.window - p.hop),
         "parts": _parts(p),
@@ -54,7 +59,7 @@ def frontend_files(name: str, p: LogMel, isa: Sequence[str]) -> Mapping[str, str
 
 
 def probe_files(
-    name: str, p: LogMel, isa: Sequence[str], *, whole: bool = False
+    name: str, p: FrontEnd, isa: Sequence[str], *, whole: bool = False
 ) -> Mapping[str, str]:
     """The front end with a wrapper that makes a model of it, to be run as models are: its runs take
     the next hop of samples, or a `whole` clip."""
@@ -63,7 +68,7 @@ def probe_files(
         "upper": name.upper(),
         "call": "clip" if whole else "push",
         "samples": p.clip if whole else p.hop,
-        "values": p.frames * p.mels if whole else p.mels,
+        "values": p.frames * p.values if whole else p.values,
     }
     env = environment()
     probe = {
@@ -73,9 +78,9 @@ def probe_files(
     return {**frontend_files(name, p, isa), **probe}
 
 
-def sound_facts(p: LogMel) -> dict[str, Any]:
+def sound_facts(p: FrontEnd) -> dict[str, Any]:
     """What README and self-test say of a front end; golden: the frames of the test's sound."""
-    frames = log_mel(p, selftest_sound(p)[None])[0, :_TEST_HOPS].astype(np.int16) - 128
+    frames = frames_of(p, selftest_sound(p)[None])[0, :_TEST_HOPS].astype(np.int16) - 128
     golden = [golden_rows(frame.astype(np.int8)) for frame in frames]
     return {"p": p, "ram_bytes": ram_bytes(p), "golden": golden}
 
@@ -84,7 +89,7 @@ def sound_facts(p: LogMel) -> dict[str, Any]:
 _TEST_HOPS = 4
 
 
-def selftest_sound(p: LogMel) -> NDArray[np.int16]:
+def selftest_sound(p: FrontEnd) -> NDArray[np.int16]:
     """A clip that begins with the sound of the self-test."""
     state, samples = 0, np.zeros(p.clip, np.int16)
     for i in range(min(_TEST_HOPS, p.frames) * p.hop):
@@ -95,7 +100,7 @@ def selftest_sound(p: LogMel) -> NDArray[np.int16]:
     return samples
 
 
-def _parts(p: LogMel) -> list[dict[str, Any]]:
+def _parts(p: FrontEnd) -> list[dict[str, Any]]:
     """A window in pairs of samples: parts that lie in one place and where it rises or falls."""
     past, half = p.window - p.hop, p.window // 2
     corners = sorted({0, past, half, p.window})
@@ -111,7 +116,7 @@ def _parts(p: LogMel) -> list[dict[str, Any]]:
     ]
 
 
-def ram_bytes(p: LogMel) -> int:
+def ram_bytes(p: FrontEnd) -> int:
     """sizeof(<name>_frontend_t)."""
     return 2 * (p.window - p.hop) + 4 * p.fft
 
@@ -132,6 +137,22 @@ def _arrays(t: Tables) -> list[tuple[str, NDArray[Any], str]]:
         ("ends", t.starts[1:].astype(np.uint16), "Where the bins between two corners end."),
         ("weights", t.weights, "How far from one corner to the next each bin lies, times 2^16."),
         ("logarithms", t.logarithms, "log2(1 + (i + 1/2) / 128), times 2^8."),
+    ]
+
+
+def _cepstrum_arrays(t: Cepstrum) -> list[tuple[str, NDArray[Any], str]]:
+    count = t.cosines.shape[1]
+    return [
+        (
+            "cosines",
+            t.cosines.reshape(-1),
+            f"cos(pi k (i + 1/2) / {count}), times 2^{t.cosine_bits}, of coefficient k and band i.",
+        ),
+        (
+            "gains",
+            t.gains,
+            f"What a sum, over 2^{SUM_SHIFT}, gives of a coefficient, times 2^{t.gain_bits}.",
+        ),
     ]
 
 

@@ -14,7 +14,7 @@ from tinsmith.codegen.kernels.packing import c_comment, shape_text
 from tinsmith.codegen.literals import golden_rows
 from tinsmith.codegen.program import Program
 from tinsmith.codegen.summaries import streaming_summary
-from tinsmith.pipeline.audio.parameters import LogMel
+from tinsmith.pipeline.audio.parameters import FrontEnd
 from tinsmith.pipeline.graph import Array
 
 
@@ -49,7 +49,7 @@ def project_files(
     sources: Sources,
     golden: Golden,
     facts: ProjectFacts,
-    front_end: LogMel | None = None,
+    front_end: FrontEnd | None = None,
 ) -> Mapping[str, str]:
     """{path: text} of the whole folder; the model's own files as they are in `sources`.
 

@@ -9,7 +9,7 @@ from tinsmith.codegen.emit import model_name
 from tinsmith.codegen.program import Program
 from tinsmith.codegen.project import Golden, ProjectFacts, project_files
 from tinsmith.pipeline.audio.device import measure_front_end
-from tinsmith.pipeline.audio.parameters import LogMel
+from tinsmith.pipeline.audio.parameters import FrontEnd
 from tinsmith.pipeline.code_options import CodeOptions
 from tinsmith.pipeline.deployment import make_program, temporary_build
 from tinsmith.pipeline.errors import GateFailed
@@ -52,7 +52,7 @@ def generate(
     tune: bool = False,
     progress: Progress = no_progress,
     model_sha256: str = "",
-    front_end: LogMel | None = None,
+    front_end: FrontEnd | None = None,
 ) -> Generated:
     """The files for a target. They are compiled and run once: the README has measured sizes.
 

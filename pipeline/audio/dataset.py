@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tinsmith.pipeline.audio.log_mel import log_mel
-from tinsmith.pipeline.audio.parameters import LogMel
+from tinsmith.pipeline.audio.front_end import frames_of
+from tinsmith.pipeline.audio.parameters import FrontEnd
 from tinsmith.pipeline.audio.tables import tables
 from tinsmith.pipeline.audio.variations import Variations, varied
 from tinsmith.pipeline.audio.wav import read_noise, read_wav_folder
@@ -21,7 +21,7 @@ Tell = Callable[[str], None]
 Labelled = tuple[NDArray[np.int16], NDArray[np.int64]]
 
 
-def front_end(config: Config) -> LogMel | None:
+def front_end(config: Config) -> FrontEnd | None:
     """The front end before a configuration's network; None where its data are not sound.
 
     Raises ConfigError for parameters that give none, and for [audio] beside other data.
@@ -41,9 +41,9 @@ def front_end(config: Config) -> LogMel | None:
     return None
 
 
-def front_end_of(audio: Audio) -> LogMel:
+def front_end_of(audio: Audio) -> FrontEnd:
     """The table's front end. Raises ConfigError for parameters that give none."""
-    p = LogMel(**{name: getattr(audio, name) for name in LogMel.__dataclass_fields__})
+    p = FrontEnd(**{name: getattr(audio, name) for name in FrontEnd.__dataclass_fields__})
     tables(p)  # refuses bands that are too narrow
     return p
 
@@ -66,10 +66,10 @@ def read_clips(path: Path, audio: Audio, tell: Tell) -> tuple[Labelled, Labelled
 
 
 def as_images(clips: NDArray[np.int16], audio: Audio, copies: int, seed: int) -> NDArray[np.uint8]:
-    """Images [N (1 + copies), frames, mels, 1] of clips [N, clip], then of their varied copies."""
+    """Images [N (1 + copies), frames, values, 1] of clips [N, clip], and of varied copies."""
     p = front_end_of(audio)
     options = Variations(copies, audio.speed, audio.shift_ms, audio.gain_db, audio.noise_db)
     noise = () if audio.noise is None or not copies else read_noise(audio.noise, p)
     rng = np.random.default_rng(seed)
     made = varied(clips, noise, options, p.rate_hz, rng).reshape(-1, p.clip)
-    return log_mel(p, np.concatenate([clips, made]))[..., None]
+    return frames_of(p, np.concatenate([clips, made]))[..., None]

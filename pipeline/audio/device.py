@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinsmith.codegen.frontend import probe_files, ram_bytes, selftest_sound
-from tinsmith.pipeline.audio.log_mel import log_mel
-from tinsmith.pipeline.audio.parameters import LogMel
+from tinsmith.pipeline.audio.front_end import frames_of
+from tinsmith.pipeline.audio.parameters import FrontEnd
 from tinsmith.pipeline.errors import GateFailed
 from tinsmith.targets.emulators import open_runner
 from tinsmith.targets.harness import ModelInterface
@@ -35,7 +35,7 @@ class FrontEndCost:
 
 
 def build_front_end(
-    p: LogMel,
+    p: FrontEnd,
     target: Target,
     folder: Path,
     *,
@@ -44,7 +44,7 @@ def build_front_end(
     sanitize: bool = False,
 ) -> Image:
     """An image whose runs take the next hop of samples, or a `whole` clip, and give the frames."""
-    samples, values = (p.clip, p.frames * p.mels) if whole else (p.hop, p.mels)
+    samples, values = (p.clip, p.frames * p.values) if whole else (p.hop, p.values)
     return compile_image(
         toolchain or find_toolchain(None, target),
         target,
@@ -56,9 +56,9 @@ def build_front_end(
 
 
 def frames_on_device(
-    image: Image, p: LogMel, clips: NDArray[np.int16], *, whole: bool = False
+    image: Image, p: FrontEnd, clips: NDArray[np.int16], *, whole: bool = False
 ) -> NDArray[np.int8]:
-    """Frames [N, frames, mels] of clips [N, clip], each pushed by hops after a reset, or `whole`;
+    """Frames [N, frames, values] of clips [N, clip], each pushed by hops after a reset, or `whole`;
     the target's alignment rules are watched in the first run."""
     parts: list[bytes] = []
     with open_runner(image) as runner:
@@ -71,16 +71,16 @@ def frames_on_device(
                 check_alignment=i == 0 and image.target.kind == "cortex-m",
             ):
                 parts += result.outputs
-    return np.frombuffer(b"".join(parts), np.int8).reshape(len(clips), p.frames, p.mels)
+    return np.frombuffer(b"".join(parts), np.int8).reshape(len(clips), p.frames, p.values)
 
 
 def measure_front_end(
-    p: LogMel, target: Target, toolchain: Toolchain | None = None
+    p: FrontEnd, target: Target, toolchain: Toolchain | None = None
 ) -> FrontEndCost:
     """What a front end costs on a target. Raises GateFailed where its C differs from the
     definition on the sound of the self-test, which is a bug."""
     clip = selftest_sound(p)
-    expected = log_mel(p, clip[None])[0].astype(np.int16) - 128
+    expected = frames_of(p, clip[None])[0].astype(np.int16) - 128
     with tempfile.TemporaryDirectory(prefix="tinsmith-") as folder:
         image = build_front_end(p, target, Path(folder), toolchain=toolchain)
         with open_runner(image) as runner:

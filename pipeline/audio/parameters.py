@@ -1,4 +1,4 @@
-"""What a log-mel front end is made by: its parameters, and what follows from them."""
+"""What a front end of sound is made by: its parameters, and what follows from them."""
 
 from dataclasses import dataclass
 
@@ -9,12 +9,18 @@ FFT_SIZES = (64, 128, 256, 512, 1024, 2048)
 
 
 @dataclass(frozen=True)
-class LogMel:
+class FrontEnd:
     """The parameters, with the names and units that the table [audio] gives them.
 
     Frame t of a clip covers the `window` samples that end with sample (t + 1) * hop; before the
     clip there is silence. So every `hop` samples give one frame, as they come. 0 dB is a sine of
-    full scale; `floor_db` becomes the pixel 0 and `ceiling_db` the pixel 255.
+    full scale; levels count from `floor_db` to `ceiling_db`.
+
+    Without `coefficients` a frame is the levels of the mel bands (log-mel): `floor_db` becomes the
+    pixel 0 and `ceiling_db` the pixel 255. With them it is so many of the levels' cosine transform
+    (MFCC): the first is their mean, with the same pixels; the k-th after it is the amplitude, in
+    dB, of the ripple of k half waves over the bands, times 1 + lifter / 2 sin(pi k / lifter) (HTK's
+    lifter): -`cepstrum_db` becomes the pixel 0, and 0 dB the pixel 128.
     Raises ConfigError for parameters that give no front end.
     """
 
@@ -27,6 +33,9 @@ class LogMel:
     high_hz: float = 7600.0
     floor_db: float = -90.0
     ceiling_db: float = -10.0
+    coefficients: int = 0
+    lifter: int = 22
+    cepstrum_db: float = 64.0
 
     def __post_init__(self) -> None:
         _check(self)
@@ -56,12 +65,17 @@ class LogMel:
         return round(self.rate_hz * self.clip_ms / 1000 / self.hop)
 
     @property
+    def values(self) -> int:
+        """Values of a frame."""
+        return self.coefficients or self.mels
+
+    @property
     def fft(self) -> int:
         """Points of the Fourier transform: the window, filled up with zeros."""
         return next(size for size in FFT_SIZES if size >= self.window)
 
 
-def _check(p: LogMel) -> None:
+def _check(p: FrontEnd) -> None:
     if not 4000 <= p.rate_hz <= 192_000:
         raise ConfigError(f"[audio] rate_hz = {p.rate_hz}: allowed: 4000 to 192000")
     if not 32 <= p.window <= FFT_SIZES[-1]:
@@ -91,3 +105,15 @@ def _check(p: LogMel) -> None:
             f"[audio] floor_db = {p.floor_db}, ceiling_db = {p.ceiling_db}: allowed: floor_db from "
             "-140, ceiling_db up to 20 and at least 10 above floor_db"
         )
+    if not 0 <= p.coefficients <= p.mels:
+        raise ConfigError(
+            f"[audio] coefficients = {p.coefficients}: allowed: 0, which leaves the mel bands as "
+            f"they are, to mels = {p.mels}"
+        )
+    if p.lifter and p.lifter < max(p.coefficients, 2):
+        raise ConfigError(
+            f"[audio] lifter = {p.lifter}: allowed: 0, which weighs all coefficients alike, or at "
+            f"least {max(p.coefficients, 2)}, as many as there are coefficients"
+        )
+    if not 20 <= p.cepstrum_db <= 1000:
+        raise ConfigError(f"[audio] cepstrum_db = {p.cepstrum_db}: allowed: 20 to 1000")

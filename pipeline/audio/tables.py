@@ -1,4 +1,4 @@
-"""The integers that a log-mel front end is made of: computed in float once, rounded, then data."""
+"""The integers that a front end of sound is made of: computed in float once, rounded, then data."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -6,7 +6,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from tinsmith.pipeline.audio.parameters import LogMel
+from tinsmith.pipeline.audio.parameters import FrontEnd
 from tinsmith.pipeline.errors import ConfigError
 
 # Fraction bits: of window and twiddles, of the mel weights, of logarithms, of the pixel's gain.
@@ -19,7 +19,8 @@ LOG_INDEX_BITS = 7
 # The spectrum of a frame is shifted until it fits int16, so that a power fits uint32.
 SPECTRUM_BITS = 15
 
-_DB_OF_LOG2 = 10 * np.log10(2)
+# Decibels of a doubled power.
+DB_OF_LOG2 = float(10 * np.log10(2))
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +46,7 @@ class Tables:
 
 
 @lru_cache(maxsize=16)
-def tables(p: LogMel) -> Tables:
+def tables(p: FrontEnd) -> Tables:
     """The tables of a front end. Raises ConfigError where a filter is narrower than a bin."""
     first_bin, starts, weights = _filters(p)
     floor, gain = _scale(p)
@@ -67,14 +68,14 @@ def mel(hertz: NDArray[np.float64] | float) -> NDArray[np.float64]:
     return np.asarray(2595 * np.log10(1 + np.asarray(hertz) / 700))
 
 
-def _window(p: LogMel) -> NDArray[np.uint16]:
+def _window(p: FrontEnd) -> NDArray[np.uint16]:
     place = (np.arange(p.window // 2) + 0.5) / p.window
     full = (1 << WINDOW_BITS) - 1
     hann: NDArray[np.float64] = full * (0.5 - 0.5 * np.cos(2 * np.pi * place))
     return np.round(hann).astype(np.uint16)
 
 
-def _twiddles(p: LogMel) -> NDArray[np.int16]:
+def _twiddles(p: FrontEnd) -> NDArray[np.int16]:
     angle = 2 * np.pi * np.arange(p.fft // 2) / p.fft
     full = (1 << WINDOW_BITS) - 1
     circle: NDArray[np.float64] = full * np.stack([np.cos(angle), -np.sin(angle)], axis=1)
@@ -88,7 +89,7 @@ def _bit_reversed(count: int) -> NDArray[np.uint16]:
     return order.astype(np.uint16)
 
 
-def _filters(p: LogMel) -> tuple[int, NDArray[np.int64], NDArray[np.uint16]]:
+def _filters(p: FrontEnd) -> tuple[int, NDArray[np.int64], NDArray[np.uint16]]:
     """Triangles whose corners are equally far apart on the mel scale, each as high as the next.
 
     A bin in the interval i lies on the rising side of filter i and the falling side of i - 1.
@@ -116,13 +117,13 @@ def _logarithms() -> NDArray[np.uint8]:
     return np.round(fractions).astype(np.uint8)
 
 
-def _scale(p: LogMel) -> tuple[int, int]:
+def _scale(p: FrontEnd) -> tuple[int, int]:
     """The logarithm that becomes pixel 0, and pixels by logarithm.
 
     A sine of full scale has a peak of 2^15 * window / 4 in the spectrum, which is held as
     2^WINDOW_BITS / fft times itself; its power, squared, is weighted by 2^WEIGHT_BITS.
     """
     peak = np.log2(2**15 * p.window / 4) + WINDOW_BITS - np.log2(p.fft)
-    floor = 2 * peak + WEIGHT_BITS + p.floor_db / _DB_OF_LOG2
-    steps = (p.ceiling_db - p.floor_db) / _DB_OF_LOG2 * (1 << LOG_BITS)
+    floor = 2 * peak + WEIGHT_BITS + p.floor_db / DB_OF_LOG2
+    steps = (p.ceiling_db - p.floor_db) / DB_OF_LOG2 * (1 << LOG_BITS)
     return round(floor * (1 << LOG_BITS)), round(255 * (1 << GAIN_BITS) / steps)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tinsmith.pipeline.audio.parameters import LogMel
+from tinsmith.pipeline.audio.parameters import FrontEnd
 from tinsmith.pipeline.class_folders import LabelledFiles, files_in, labelled_files
 from tinsmith.pipeline.errors import DataError
 
@@ -51,7 +51,7 @@ def read_wav(path: Path, rate_hz: int) -> Samples:
     return np.frombuffer(data, "<i2").astype(np.int16)
 
 
-def read_wav_folder(path: Path, p: LogMel) -> tuple[Clips, Clips]:
+def read_wav_folder(path: Path, p: FrontEnd) -> tuple[Clips, Clips]:
     """The clips of `train/<class>/` and `test/<class>/`, all made p.clip samples long.
 
     Shorter ones are followed by silence, longer ones lose their end. Raises DataError as
@@ -61,7 +61,7 @@ def read_wav_folder(path: Path, p: LogMel) -> tuple[Clips, Clips]:
     return _read(files["train"], p), _read(files["test"], p)
 
 
-def read_noise(folder: Path, p: LogMel) -> tuple[Samples, ...]:
+def read_noise(folder: Path, p: FrontEnd) -> tuple[Samples, ...]:
     """The recordings of noise in a folder, each at least a clip long, repeated where it is not."""
     files = files_in(folder, SUFFIXES)
     if not files:
@@ -75,7 +75,7 @@ def read_noise(folder: Path, p: LogMel) -> tuple[Samples, ...]:
     return tuple(np.tile(x, -(-p.clip // len(x))) for _, x in recordings)
 
 
-def _read(files: LabelledFiles, p: LogMel) -> Clips:
+def _read(files: LabelledFiles, p: FrontEnd) -> Clips:
     samples = np.zeros((len(files), p.clip), np.int16)
     padded = cut = 0
     for row, (path, _) in zip(samples, files, strict=True):

@@ -12,8 +12,8 @@ Decibels = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Audio(Table):
-    """Sound as images, for `source = "wav"`: a log-mel front end in integers, whose C twin is
-    generated beside the model, and clips varied for training.
+    """Sound as images, for `source = "wav"`: a front end in integers, log-mel or MFCC, whose C
+    twin is generated beside the model, and clips varied for training.
 
     0 dB is a sine of full scale.
     """
@@ -31,6 +31,27 @@ class Audio(Table):
         default=20.0, description="From one frame to the next; less than `window_ms`."
     )
     mels: Positive = Field(default=40, description="Mel bands: the values of a frame.")
+    coefficients: Annotated[int, Field(ge=0)] = Field(
+        default=0,
+        description=(
+            "MFCC: frames are so many coefficients of the cosine transform of the bands' levels, "
+            "such as 13, the first of which is their mean. 0: frames are the levels."
+        ),
+    )
+    lifter: Annotated[int, Field(ge=0)] = Field(
+        default=22,
+        description=(
+            "Of coefficients: the k-th is multiplied by 1 + lifter / 2 sin(pi k / lifter), as in "
+            "HTK, since high ones are small; 0 leaves them as they are."
+        ),
+    )
+    cepstrum_db: Annotated[float, Field(ge=20, le=1000)] = Field(
+        default=64.0,
+        description=(
+            "Of coefficients but the first: the amplitude of a ripple over the bands, so "
+            "multiplied, that becomes pixel 0 with one sign, and with the other is just beyond 255."
+        ),
+    )
     low_hz: Hertz = Field(default=60.0, description="Where the lowest band begins.")
     high_hz: Hertz = Field(default=7600.0, description="Where the highest band ends.")
     floor_db: Decibels = Field(default=-80.0, description="The level that becomes pixel 0.")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 from tinsmith.pipeline.audio.dataset import front_end as sound_front_end
-from tinsmith.pipeline.audio.parameters import LogMel
+from tinsmith.pipeline.audio.parameters import FrontEnd
 from tinsmith.pipeline.code_options import CodeOptions
 from tinsmith.pipeline.config import Config, c_name
 from tinsmith.pipeline.errors import ConfigError
@@ -79,7 +79,7 @@ class GenerateCode(Stage):
     code: CodeOptions
     tune: bool
     c_name: str
-    front_end: LogMel | None
+    front_end: FrontEnd | None
 
     @classmethod
     def from_config(cls, config: Config) -> Self:

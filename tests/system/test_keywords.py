@@ -102,7 +102,29 @@ def test_the_folder_has_the_front_end_and_its_self_test_passes(
     assert "STATIC chirps.c chirps_frontend.c)" in (folder / "CMakeLists.txt").read_text()
     device = (folders["generate"] / "cortex-m4" / "README.md").read_text()
     assert "A frame of the front end takes " in device
-    program = tmp_path / "selftest"
+    check_selftest(folder, tmp_path / "selftest")
+
+
+def test_words_are_told_apart_by_coefficients(tmp_path: Path) -> None:
+    from tinsmith.pipeline.config import load_config
+
+    save_words(tmp_path, np.random.default_rng(0), train=20, test=10, samples=8000)
+    (tmp_path / "models.py").write_text(MODELS.replace("12 * 3 * 5", "12 * 3 * 1"))
+    text = CONFIG.replace("[audio]", "[audio]\ncoefficients = 13").replace(', "cortex-m4"', "")
+    (tmp_path / "tinsmith.toml").write_text(text)
+    config = load_config(tmp_path)
+    made = run_flow(stages_of(config), config.run.out)
+    result = json.loads((made["validate"] / "validation.json").read_text())["host"]
+    assert result["mismatches"] == 0
+    assert result["accuracy"] >= 70
+    folder = made["generate"] / "host"
+    assert "25 frames of 13 values" in (folder / "README.md").read_text()
+    assert "13 coefficients of their cosine" in (folder / "chirps_frontend.c").read_text()
+    check_selftest(folder, tmp_path / "selftest")
+
+
+def check_selftest(folder: Path, program: Path) -> None:
+    """The self-test of generated C, front end included, passes on this computer."""
     files = ("chirps.c", "chirps_frontend.c", "selftest/chirps_selftest.c")
     compiler = find_toolchain(None, target_named("host"))
     run_compiler(compiler, (*WARNINGS, "-O1", *files, "-o", str(program)), folder)

@@ -11,7 +11,7 @@ import pytest
 
 from support.wav_files import save_wav, save_words
 from tinsmith.pipeline.audio.dataset import as_images, front_end, front_end_of, read_clips
-from tinsmith.pipeline.audio.log_mel import log_mel
+from tinsmith.pipeline.audio.front_end import frames_of
 from tinsmith.pipeline.audio.variations import Variations, varied
 from tinsmith.pipeline.audio.wav import read_noise, read_wav
 from tinsmith.pipeline.config import Audio, Config, Data, load_config
@@ -40,7 +40,7 @@ def test_clips_become_grey_images_with_the_numbers_of_their_folders(folder: Path
     assert dataset.train.y.tolist() == [0] * 4 + [1] * 4 + [2] * 4
     clip = read_wav(folder / "train/high/1.wav", 16000)
     np.testing.assert_array_equal(
-        dataset.train.x[5, :, :, 0], log_mel(front_end_of(SHORT), clip[None])[0]
+        dataset.train.x[5, :, :, 0], frames_of(front_end_of(SHORT), clip[None])[0]
     )
 
 

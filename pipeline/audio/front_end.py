@@ -1,4 +1,4 @@
-"""The log-mel front end: int16 samples to grey pixels, in integers. This is its definition.
+"""The front end of sound: int16 samples to grey pixels, in integers. This is its definition.
 
 The generated C computes the same. What each step may hold at most stands beside it; int64 is used
 throughout, and that every value fits the C's type is asserted. Inside, frames are the last axis, so
@@ -8,7 +8,8 @@ that numpy's loops are long.
 import numpy as np
 from numpy.typing import NDArray
 
-from tinsmith.pipeline.audio.parameters import LogMel
+from tinsmith.pipeline.audio.cepstrum import cepstrum
+from tinsmith.pipeline.audio.parameters import FrontEnd
 from tinsmith.pipeline.audio.tables import (
     GAIN_BITS,
     LOG_BITS,
@@ -24,23 +25,23 @@ _Ints = NDArray[np.int64]
 _CHUNK = 100
 
 
-def log_mel(p: LogMel, samples: NDArray[np.int16]) -> NDArray[np.uint8]:
-    """Pixels [N, frames, mels] of clips [N, clip], which begin after silence."""
+def frames_of(p: FrontEnd, samples: NDArray[np.int16]) -> NDArray[np.uint8]:
+    """Pixels [N, frames, values] of clips [N, clip], which begin after silence."""
     assert samples.dtype == np.int16 and samples.shape[1:] == (p.clip,), samples.shape
     silence = np.zeros((len(samples), p.window - p.hop), np.int16)
     padded = np.concatenate([silence, samples], axis=1)
     windows = np.lib.stride_tricks.sliding_window_view(padded, p.window, axis=1)[:, :: p.hop]
     frames = windows.reshape(-1, p.window)
-    pixels = np.empty((len(frames), p.mels), np.uint8)
+    pixels = np.empty((len(frames), p.values), np.uint8)
     for first in range(0, len(frames), _CHUNK):
         chunk = slice(first, first + _CHUNK)
-        pixels[chunk] = _pixels(logarithms(p, frames[chunk]), tables(p))
-    return pixels.reshape(len(samples), p.frames, p.mels)
+        logs = logarithms(p, frames[chunk])
+        pixels[chunk] = cepstrum(p, logs) if p.coefficients else _pixels(logs, tables(p))
+    return pixels.reshape(len(samples), p.frames, p.values)
 
 
-def logarithms(p: LogMel, frames: NDArray[np.int16]) -> _Ints:
-    """What becomes pixels: the logarithms [N, mels] of frames [N, window], with LOG_BITS fraction
-    bits."""
+def logarithms(p: FrontEnd, frames: NDArray[np.int16]) -> _Ints:
+    """The logarithms [N, mels], with LOG_BITS fraction bits, of frames [N, window]."""
     t = tables(p)
     powers, shift = _powers(_spectrum(t, _windowed(p, t, frames)), t)
     return _log2(_mel_powers(powers, t), shift, t).T
@@ -52,7 +53,7 @@ def _pixels(logs: _Ints, t: Tables) -> NDArray[np.uint8]:
     return np.clip(_int32(scaled), 0, 255).astype(np.uint8)
 
 
-def _windowed(p: LogMel, t: Tables, frames: NDArray[np.int16]) -> tuple[_Ints, _Ints]:
+def _windowed(p: FrontEnd, t: Tables, frames: NDArray[np.int16]) -> tuple[_Ints, _Ints]:
     """Samples times the window, filled up with zeros: even ones as real and odd ones as imaginary
     parts [fft / 2, N], in the order in which the transform takes them. At most 2^30."""
     half = t.window.astype(np.int64)
