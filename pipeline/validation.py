@@ -52,6 +52,8 @@ class Validation:
 
     mismatches: bytes of all outputs in which the target differs from the interpreter.
     oracles: differing bytes by oracle. skipped_oracles: oracle -> why it was not asked.
+    arena_lower_bound: no arena of these calls in this order is smaller. arena_is_proven: the
+    program's is not larger, and so the least.
     memories: bytes of arenas and weights by memory, where the target tells its memories apart.
     """
 
@@ -71,6 +73,7 @@ class Validation:
     kernels: Mapping[str, str]
     objective: str
     arena_lower_bound: int
+    arena_is_proven: bool
     streaming: str
     input: str
     skipped_oracles: Mapping[str, str] = field(default_factory=dict)
@@ -241,6 +244,7 @@ def validate(
         kernels=dict(program.kernels),
         objective=program.objective,
         arena_lower_bound=program.arena_lower_bound,
+        arena_is_proven=program.arena_is_proven,
         streaming=streaming_summary(program),
         input=note or "given samples",
         skipped_oracles=skipped,

@@ -14,7 +14,7 @@ from tinsmith.pipeline.errors import GateFailed
 from tinsmith.pipeline.files import write_json
 from tinsmith.pipeline.flow import Event, run_flow
 from tinsmith.pipeline.report.run_report import collect
-from tinsmith.pipeline.report.tables import number, simple_table
+from tinsmith.pipeline.report.tables import least_arena, number, simple_table
 from tinsmith.pipeline.stages import stages_of
 
 REPORT = "report.json"
@@ -131,7 +131,7 @@ def _print_targets(console: Console, validation: Mapping[str, Any]) -> None:
     table = simple_table(
         ("target", "left"), ("accuracy", "right"), ("bytes that differ", "right"),
         ("instructions", "right"), ("flash", "right"), ("weights", "right"), ("code", "right"),
-        ("arena", "right"), ("stack", "right"),
+        ("arena", "right"), ("least arena", "right"), ("stack", "right"),
         title="The C on the device, against the interpreter",
     )  # fmt: skip
     for target, fields in validation.items():
@@ -142,10 +142,11 @@ def _print_targets(console: Console, validation: Mapping[str, Any]) -> None:
             *(
                 number(fields[key])
                 for key in (
-                    "instructions", "flash_bytes", "weight_bytes", "code_bytes", "arena_bytes",
-                    "stack_bytes",
+                    "instructions", "flash_bytes", "weight_bytes", "code_bytes", "arena_bytes"
                 )
             ),
+            least_arena(fields["arena_lower_bound"], fields["arena_is_proven"]),
+            number(fields["stack_bytes"]),
         )  # fmt: skip
     console.print(table)
     first = next(iter(validation.values()))
