@@ -272,6 +272,7 @@ def validate(
     device = target_named(target)
     limits = parse_memories(memory or (), device)
     options = CodeOptions(objective, preserve_inputs, arena, limits)
+    chosen = find_toolchain(toolchain, device)
     graph = read_quantized(model, calibrate, read_options(start, end, shape, activations)).graph
     if inputs is None:
         data, note = random_samples(graph, samples, seed), RANDOM_NOTE
@@ -279,21 +280,23 @@ def validate(
         arrays = read_arrays(inputs, graph)
         data = {n: to_input(a, graph.tensors[n], str(inputs)) for n, a in arrays.items()}
         note = str(inputs.name)
+    if save_outputs is not None:
+        _check_outputs_file(save_outputs, len(graph.outputs))
     program = make_program(graph, model_name(model.stem), device, options)
     report, outputs = compare(
         program,
         device,
         data,
-        toolchain=find_toolchain(toolchain, device),
+        toolchain=chosen,
         per_layer=per_layer,
         note=note,
         emulator=emulator,
     )
+    print_validation(console, report)  # before the files: one that can't be written loses nothing
     if save_outputs is not None:
         _save_outputs(save_outputs, dict(zip(graph.outputs, outputs, strict=True)))
     if json_file is not None:
         write_json(json_file, report.json())
-    print_validation(console, report)
     if not report.bit_exact:
         first = f"; the first layer that differs is '{report.first_difference}'"
         raise GateFailed(
@@ -336,6 +339,8 @@ def analyze(
         raise ConfigError("--memory says what the model may take of a target: name one with -t")
     if map_file is not None and device is None:
         raise ConfigError("--map draws the arena for a target: name one with -t")
+    if map_file is not None and map_file.suffix.lower() != ".svg":
+        raise ConfigError(f"--map {map_file}: allowed: an .svg file")
     limits = () if device is None else parse_memories(memory or (), device)
     options = CodeOptions(objective, preserve_inputs, memories=limits)
     reading = read_options(start, end, shape, activations)
@@ -443,6 +448,14 @@ def read_options(
     return ReadOptions(start or (), end or (), parse_shapes(shape or ()), activations)
 
 
+def _check_outputs_file(path: Path, count: int) -> None:
+    """ConfigError where so many outputs can't go into such a file: told before anything runs."""
+    if path.suffix != ".npz" and (path.suffix != ".npy" or count != 1):
+        raise ConfigError(
+            f"--save-outputs {path}: allowed: an .npz file, or an .npy file for one output"
+        )
+
+
 def _save_outputs(path: Path, outputs: dict[str, Any]) -> None:
     import io
 
@@ -451,12 +464,8 @@ def _save_outputs(path: Path, outputs: dict[str, Any]) -> None:
     buffer = io.BytesIO()
     if path.suffix == ".npz":
         np.savez(buffer, **outputs)
-    elif path.suffix == ".npy" and len(outputs) == 1:
-        np.save(buffer, next(iter(outputs.values())))
     else:
-        raise ConfigError(
-            f"--save-outputs {path}: allowed: an .npz file, or an .npy file for one output"
-        )
+        np.save(buffer, next(iter(outputs.values())))
     write_whole(path, buffer.getvalue())
 
 

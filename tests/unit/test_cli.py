@@ -15,6 +15,7 @@ from onnx import TensorProto, helper
 
 from support.command import run
 from support.nets import Net
+from tinsmith.pipeline import deployment
 from tinsmith.pipeline.exporters.tflite import to_tflite
 from tinsmith.pipeline.ops.fully_connected import FullyConnectedAttrs
 from tinsmith.targets import toolchains
@@ -494,3 +495,29 @@ def test_tuning_for_a_target_without_an_emulator_ends_with_2_before_anything_is_
     assert code == 2
     assert "--tune: host has no emulator that counts instructions" in error
     assert "cortex-m4" in error
+
+
+def test_a_kind_of_file_that_is_not_written_is_told_before_anything_runs(
+    model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(
+        deployment, "compile_image", lambda *a, **k: pytest.fail("something was compiled")
+    )
+    text, picture = tmp_path / "y.txt", tmp_path / "map.png"
+    code, error = fail(capsys, "validate", model, "-t", "host", "--save-outputs", text)
+    assert code == 2
+    assert "y.txt: allowed: an .npz file, or an .npy file for one output" in error
+    code, error = fail(capsys, "analyze", model, "-t", "cortex-m4", "--map", picture)
+    assert code == 2
+    assert "map.png: allowed: an .svg file" in error
+    assert not text.exists() and not picture.exists()
+
+
+def test_what_was_measured_is_printed_also_where_its_file_cant_be_written(
+    model: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "blocker").write_text("")
+    assert run("validate", model, "-t", "host", "--json", tmp_path / "blocker" / "r.json") != 0
+    printed = capsys.readouterr()
+    assert "bit-exact" in printed.out
+    assert "can't write" in printed.err
