@@ -42,7 +42,7 @@ _PACKAGES = (
     _Tool("capstone", True, "instructions can't be checked", "pip install capstone"),
     _Tool("torch", False, "no training, no torch models", "pip install 'tinsmith[train]'"),
     _Tool("onnxruntime", False, "float ONNX can't be compared", "pip install 'tinsmith[train]'"),
-    _Tool("tflite-micro", False, "no TFLM oracle", "pip install 'tinsmith[test]'"),
+    _Tool("tflite-micro", False, "no TFLM oracle", "pip install 'tinsmith[tflite]'"),
     _Tool("tflite-runtime", False, "no TFLite oracle", "pip install 'tinsmith[tflite]'"),
 )
 _PROGRAMS = (
