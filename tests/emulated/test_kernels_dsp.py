@@ -10,10 +10,9 @@ import pytest
 
 from cases import CASES
 from support.devices import differences
-from support.kernel_edges import check, edge_parts, most_specific
+from support.kernel_edges import check, edge_parts, lowered
 from support.merge import merge
 from support.nets import random_samples
-from tinsmith.codegen.lower import lower
 from tinsmith.pipeline.graph import Graph
 from tinsmith.targets.cores import CORES_BY_NAME
 from tinsmith.targets.toolchains import sanitizers_available
@@ -28,7 +27,7 @@ def edge_graphs() -> list[Graph]:
 
 def test_the_edge_cases_take_the_kernels_for_dual_multiplies(edge_graphs: list[Graph]) -> None:
     isa = CORES_BY_NAME["cortex-m4"].isa
-    programs = [lower(graph, "net", isa, most_specific(graph, isa)) for graph in edge_graphs]
+    programs = [lowered(graph, isa) for graph in edge_graphs]
     steps = [s for program in programs for s in program.steps]
     used = [s.kernel for s in steps]
     assert used.count("conv2d_dsp") > 80

@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from support.kernel_edges import check, edge_parts, most_specific
+from support.kernel_edges import check, edge_parts, lowered
 from tinsmith.codegen.kernels.dealing import GROUP_SUM, deal, deal_parts
-from tinsmith.codegen.lower import lower
 from tinsmith.pipeline.graph import Graph
 from tinsmith.targets.cores import CORES_BY_NAME
 from tinsmith.targets.toolchains import sanitizers_available
@@ -26,7 +25,7 @@ def edge_graphs() -> list[Graph]:
 @pytest.mark.parametrize("core", CORES)
 def test_the_edge_cases_take_the_kernels_of_the_core(core: str, edge_graphs: list[Graph]) -> None:
     isa = CORES_BY_NAME[core].isa
-    programs = [lower(graph, "net", isa, most_specific(graph, isa)) for graph in edge_graphs]
+    programs = [lowered(graph, isa) for graph in edge_graphs]
     used = [s.kernel for program in programs for s in program.steps]
     own = {"cortex-m3": "conv2d_pairs", "cortex-m0plus": "conv2d_octets"}[core]
     assert used.count(own) > 80

@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from support.kernel_edges import check, most_specific
+from support.kernel_edges import check, lowered
 from support.merge import merge
 from support.nets import Net
-from tinsmith.codegen.lower import lower
 from tinsmith.pipeline.graph import Activation, Graph, QuantParams
 from tinsmith.pipeline.ops.depthwise_conv2d import DepthwiseConv2dAttrs
 from tinsmith.targets.cores import CORES_BY_NAME
@@ -71,7 +70,7 @@ def edges() -> Graph:
 
 
 def test_the_edge_cases_take_the_kernel_in_all_its_forms(edges: Graph) -> None:
-    steps = lower(edges, "net", DSP, most_specific(edges, DSP)).steps
+    steps = lowered(edges, DSP).steps
     tiles = [s.plan.fixed["tile"] for s in steps if s.kernel == "depthwise_taps_dsp"]
     assert len(tiles) == len(steps)
     assert {t.split("_wide_")[0] for t in tiles} == {f"taps_{n}" for n in range(1, 8)}

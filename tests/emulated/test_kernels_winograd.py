@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from support.kernel_edges import check, conv, most_specific
+from support.kernel_edges import check, conv, lowered
 from support.merge import merge
 from support.nets import Net
 from tinsmith.codegen.kernels.dsp_winograd import transformed
@@ -83,7 +83,7 @@ def edges() -> Graph:
 
 
 def test_the_edge_cases_take_winograd_in_all_its_forms(edges: Graph) -> None:
-    program = lower(edges, "net", DSP, most_specific(edges, DSP, without=""))
+    program = lowered(edges, DSP, without="")
     used = [s for s in program.steps if s.template == "conv2d_winograd"]
     # An output of 2x4 at least: all but those whose borders leave less.
     assert len(used) >= len(program.steps) - 8
