@@ -44,6 +44,8 @@ class Region:
     section: str | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            raise ConfigError(f"region {self.name!r}: its name is not a text")
         if self.kind not in ("flash", "ram"):
             raise ConfigError(f"region '{self.name}': kind {self.kind!r}; allowed: 'flash', 'ram'")
         whole = isinstance(self.bytes, int) and isinstance(self.start, int)
@@ -214,22 +216,35 @@ def target_named(name: str) -> Target:
 def read_board(path: Path) -> Target:
     """Read a board file; its name is the file's. Raises ConfigError where the file is wrong."""
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
+        return _board(path.stem, tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as e:
+        raise ConfigError(f"board file {path}: it can't be read: {e.strerror}") from e
+    except (ConfigError, UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
         raise ConfigError(f"board file {path}: {e}") from e
-    _check_keys(path, data, _BOARD_KEYS, required={"title", "core"})
+
+
+def _board(name: str, data: dict[str, Any]) -> Target:
+    _check_keys(data, _BOARD_KEYS, required={"title", "core"})
+    for key in ("title", "core"):
+        if not isinstance(data[key], str):
+            raise ConfigError(f"{key} is {data[key]!r}, not a text")
     core = CORES_BY_NAME.get(data["core"])
     if core is None:
         raise ConfigError(
-            f"board file {path}: core {data['core']!r} is not known; "
-            f"allowed: {', '.join(CORES_BY_NAME)}"
+            f"core {data['core']!r} is not known; allowed: {', '.join(CORES_BY_NAME)}"
         )
-    regions = []
-    for entry in data.get("regions", []):
-        _check_keys(path, entry, {*_REGION_KEYS, "section"}, required=_REGION_KEYS)
-        regions.append(Region(**entry))
+    entries = data.get("regions", [])
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise ConfigError("'regions' are tables: [[regions]]")
+    regions: list[Region] = []
+    for entry in entries:
+        _check_keys(entry, {*_REGION_KEYS, "section"}, required=_REGION_KEYS)
+        region = Region(**entry)
+        if any(r.name == region.name for r in regions):
+            raise ConfigError(f"there are two regions '{region.name}'")
+        regions.append(region)
     return Target(
-        name=path.stem,
+        name=name,
         title=data["title"],
         core=core,
         flash_bytes=data.get("flash_bytes"),
@@ -240,15 +255,13 @@ def read_board(path: Path) -> Target:
     )
 
 
-def _check_keys(path: Path, data: dict[str, Any], allowed: set[str], required: set[str]) -> None:
+def _check_keys(data: dict[str, Any], allowed: set[str], required: set[str]) -> None:
     for key in data:
         if key not in allowed:
-            raise ConfigError(
-                f"board file {path}: '{key}' is not known; allowed: {', '.join(sorted(allowed))}"
-            )
+            raise ConfigError(f"'{key}' is not known; allowed: {', '.join(sorted(allowed))}")
     for key in sorted(required):
         if key not in data:
-            raise ConfigError(f"board file {path}: '{key}' is missing")
+            raise ConfigError(f"'{key}' is missing")
 
 
 @functools.cache

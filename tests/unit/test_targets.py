@@ -135,11 +135,25 @@ def test_a_target_without_a_name_or_portable_kernels_is_refused() -> None:
         ("title = 'x'\ncore = 'z80'\n", "core 'z80' is not known; allowed: host, cortex-m0plus"),
         ("title = 'x'\ncore = 'cortex-m4'\nspeed = 1\n", "'speed' is not known; allowed"),
         ("title = [", "board file .*x.toml"),
+        ("title = 'x'\ncore = ['m']\n", r"board file .*x.toml: core is \['m'\], not a text"),
+        ("title = 3\ncore = 'cortex-m4'\n", "title is 3, not a text"),
+        ("title = 'x'\ncore = 'cortex-m4'\nregions = 3\n", r"'regions' are tables: \[\[regions"),
+        ("title = 'x'\ncore = 'cortex-m4'\nregions = [3]\n", r"'regions' are tables: \[\[regions"),
+        (
+            "title = 'x'\ncore = 'cortex-m4'\n"
+            + 2 * "[[regions]]\nname = 'r'\nkind = 'ram'\nstart = 0\nbytes = 8\n",
+            "there are two regions 'r'",
+        ),
+        (
+            "title = 'x'\ncore = 'cortex-m4'\n[[regions]]\nname = 3\nkind = 'ram'\n"
+            "start = 0\nbytes = 1\nsection = '.bss.x'\n",
+            "region 3: its name is not a text",
+        ),
         ("title = 'x'\ncore = 'cortex-m4'\nram_bytes = 'big'\n", "ram_bytes is 'big'"),
         (
             "title = 'x'\ncore = 'cortex-m4'\n[[regions]]\nname = 'r'\nkind = 'rom'\n"
             "start = 0\nbytes = 1\n",
-            "region 'r': kind 'rom'",
+            r"board file .*x.toml: region 'r': kind 'rom'",
         ),
         ("title = 'x'\ncore = 'cortex-m4'\n[[regions]]\nname = 'r'\n", "'bytes' is missing"),
         (
@@ -165,7 +179,7 @@ def test_a_wrong_board_file_says_what_is_wrong(tmp_path: Path, text: str, messag
 
 
 def test_a_board_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"gone\.toml"):
+    with pytest.raises(ConfigError, match=r"gone\.toml: it can't be read: No such file"):
         read_board(tmp_path / "gone.toml")
 
 
