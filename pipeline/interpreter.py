@@ -88,7 +88,7 @@ def run_samples(graph: Graph, inputs: Mapping[str, Array], *, batch: int = 64) -
     throughout is run `batch` samples at a time, with the same result.
     """
     count = len(next(iter(inputs.values())))
-    wide = with_batch(graph, batch) if count >= batch else None
+    wide = with_batch(_after_reset(graph), batch) if count >= batch else None
     chunks: list[tuple[Array, ...]] = []
     start = 0
     while wide is not None and start + batch <= count:
@@ -103,6 +103,14 @@ def run_samples(graph: Graph, inputs: Mapping[str, Array], *, batch: int = 64) -
         tensors, _ = run(graph, {k: v[i] for k, v in inputs.items()})
         chunks.append(tuple(r[None] for r in outputs(graph, tensors)))
     return tuple(np.concatenate(parts) for parts in zip(*chunks, strict=True))
+
+
+def _after_reset(graph: Graph) -> Graph:
+    """The graph with what its state holds after a reset as constants: one step from there."""
+    if not graph.state:
+        return graph
+    held = [replace(graph.tensors[var.tensor], data=var.initial) for var in graph.state]
+    return rebuild(graph, tensors=held, state=())
 
 
 # Ops that treat index 0 of the first axis of their data as independent samples.

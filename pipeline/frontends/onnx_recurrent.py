@@ -20,7 +20,11 @@ ACTIVATIONS = ("sigmoid", "tanh", "tanh")
 
 
 def lstm(ctx: Context, node: OnnxNode) -> tuple[Value, ...]:
-    """All hidden states [time, direction, batch, units], and the last hidden and cell states."""
+    """All hidden states [time, direction, batch, units], and the last hidden and cell states.
+
+    One sequence is read batch first, which are the same bytes: so many of them can run side by
+    side in the interpreter and in training.
+    """
     x = ctx.data(node)
     if len(ctx.shape(x)) != 3:
         raise ModelError(f"LSTM '{node.name}': its input {list(ctx.shape(x))} has not rank 3")
@@ -32,19 +36,25 @@ def lstm(ctx: Context, node: OnnxNode) -> tuple[Value, ...]:
     steps, batch = ctx.shape(x)[:2][:: -1 if batch_first else 1]
     if node.has_input(4) and set(ctx.integers(node, 4, "sequence lengths")) != {steps}:
         raise Refused("its sequences have different lengths", "pad them before the model")
-    parts = [
-        _one_direction(ctx, node, x, d, reverse, batch_first)
-        for d, reverse in enumerate(directions)
-    ]
+    first = batch_first or batch == 1
+    if first and not batch_first:
+        x = ctx.reshape(x, (batch, steps, ctx.shape(x)[2]))
+    parts = [_one_direction(ctx, node, x, d, rev, first) for d, rev in enumerate(directions)]
     units = ctx.shape(parts[0][0])[2]
-    ends = (batch, 1, units) if batch_first else (1, batch, units)
-    whole = (batch, steps, 1, units) if batch_first else (steps, 1, batch, units)
+    ends = (batch, 1, units) if first else (1, batch, units)
+    whole = (batch, steps, 1, units) if first else (steps, 1, batch, units)
     shapes = (whole, ends, ends)
-    axes = (2, 1, 1) if batch_first else (1, 0, 0)
-    return tuple(
+    axes = (2, 1, 1) if first else (1, 0, 0)
+    joined = [
         _joined(ctx, node, [ctx.reshape(p[i], shapes[i]) for p in parts], axes[i], i)
         for i in range(3)
-    )
+    ]
+    if first and not batch_first:
+        count = len(directions)
+        ends = (count, 1, units)
+        wanted = ((steps, count, 1, units), ends, ends)
+        joined = [ctx.reshape(y, shape) for y, shape in zip(joined, wanted, strict=True)]
+    return tuple(joined)
 
 
 def _check_supported(node: OnnxNode, directions: int) -> None:
@@ -67,10 +77,11 @@ def _strings(values: object) -> list[str]:
 def _one_direction(
     ctx: Context, node: OnnxNode, x: str, d: int, reverse: bool, batch_first: bool
 ) -> tuple[str, str, str]:
+    """batch_first: of x, whatever the file says."""
     time = 1 if batch_first else 0
     source = _reversed(ctx, node, x, time, f"{node.name}_{d}_in") if reverse else x
     w, r, b = _gates(ctx, node, d)
-    states = [_initial(ctx, node, i, d, x, batch_first, w[0].shape[0]) for i in (5, 6)]
+    states = [_initial(ctx, node, i, d, ctx.shape(x)[1 - time], w[0].shape[0]) for i in (5, 6)]
     label = f"{node.name}_{d}" if d else node.name
     constants = [
         ctx.constant(f"{label}_{kind}_{gate}", np.ascontiguousarray(gates[gate]))
@@ -98,17 +109,14 @@ def _gates(ctx: Context, node: OnnxNode, d: int) -> tuple[list[NDArray[np.float3
     return tuple([np.split(a, 4)[g] for g in GATE_ORDER] for a in (w[d], r[d], total))
 
 
-def _initial(
-    ctx: Context, node: OnnxNode, i: int, d: int, x: str, batch_first: bool, units: int
-) -> str:
+def _initial(ctx: Context, node: OnnxNode, i: int, d: int, batch: int, units: int) -> str:
     """The state before the first step [batch, units]; zeros where none is given."""
-    batch = ctx.shape(x)[0 if batch_first else 1]
     label = f"{node.name}_{d}_{'hidden' if i == 5 else 'cell'}"
     if not node.has_input(i):
         return ctx.constant(label, np.zeros((batch, units), np.float32))
     value = ctx.value(node, i)
     shape = ctx.shape(value)
-    axis = 1 if batch_first else 0
+    axis = int(node.attrs.get("layout", 0))
     if len(shape) != 3 or d >= shape[axis]:
         raise ModelError(f"LSTM '{node.name}': an initial state has the shape {list(shape)}")
     if not isinstance(value, str):

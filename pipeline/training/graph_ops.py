@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tinsmith.pipeline.graph import Activation, Node
+from tinsmith.pipeline.ops import lstm
 
 
 def activated(node: Node, y: Tensor) -> Tensor:
@@ -78,10 +79,13 @@ def _average_pool(node: Node, inputs: Inputs) -> Tensor:
     return activated(node, sums / counts).permute(0, 2, 3, 1)
 
 
-def _add(node: Node, inputs: Inputs) -> Tensor:
-    assert inputs[0] is not None
-    assert inputs[1] is not None
-    return activated(node, inputs[0] + inputs[1])
+def _binary(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Node, Inputs], Tensor]:
+    def of(node: Node, inputs: Inputs) -> Tensor:
+        assert inputs[0] is not None
+        assert inputs[1] is not None
+        return activated(node, function(inputs[0], inputs[1]))
+
+    return of
 
 
 def _unary(function: Callable[[Tensor], Tensor]) -> Callable[[Node, Inputs], Tensor]:
@@ -103,7 +107,51 @@ def _pad(node: Node, inputs: Inputs) -> Tensor:
     return F.pad(inputs[0], flat, value=node.attrs.value)
 
 
-# The gradients that are known; outputs are reshaped to what the graph says.
+def _slice(node: Node, inputs: Inputs) -> Tensor:
+    assert inputs[0] is not None
+    y, a = inputs[0], node.attrs
+    for axis, (first, size, step) in enumerate(zip(a.begin, a.size, a.steps, strict=True)):
+        y = y.index_select(axis, first + step * torch.arange(size))
+    return y
+
+
+def _concatenation(node: Node, inputs: Inputs) -> Tensor:
+    return torch.cat([x for x in inputs if x is not None], node.attrs.axis)
+
+
+def _transpose(node: Node, inputs: Inputs) -> Tensor:
+    assert inputs[0] is not None
+    return inputs[0].permute(node.attrs.perm)
+
+
+def unrolled_lstm(
+    node: Node, inputs: Inputs, settle: Callable[[int, Tensor], Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """An LSTM step by step: its hidden states [N, time, units], the last one, the last cell state.
+
+    settle: of a step and its hidden state [N, units], what the next step is given. It lets the
+    layer go the way of its integers, whose hidden states are known.
+    """
+    whole = [x for x in inputs if x is not None]
+    assert len(whole) == lstm.CELL + 1
+    x, h, c = whole[0], whole[lstm.HIDDEN], whole[lstm.CELL]
+    weights, recurrent, bias = (
+        torch.cat([whole[i] for i in indices])
+        for indices in (lstm.INPUT_WEIGHTS, lstm.RECURRENT_WEIGHTS, lstm.BIASES)
+    )
+    sums, clip = F.linear(x, weights, bias), node.attrs.cell_clip
+    states = []
+    for step in range(x.shape[1]):
+        gates = sums[:, step] + F.linear(h, recurrent)
+        i, f, g, o = gates.chunk(4, 1)
+        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+        c = c.clamp(-clip, clip) if clip else c
+        h = settle(step, torch.sigmoid(o) * torch.tanh(c))
+        states.append(h)
+    return torch.stack(states, 1), h, c
+
+
+# The gradients that are known, beside that of an LSTM; outputs are reshaped to what the graph says.
 TORCH_OPS: Mapping[str, Callable[[Node, Inputs], Tensor]] = {
     "conv2d": _conv2d,
     "depthwise_conv2d": _depthwise,
@@ -111,8 +159,16 @@ TORCH_OPS: Mapping[str, Callable[[Node, Inputs], Tensor]] = {
     "max_pool2d": _max_pool,
     "average_pool2d": _average_pool,
     "mean": _mean,
-    "add": _add,
+    "add": _binary(torch.add),
+    "sub": _binary(torch.sub),
+    "mul": _binary(torch.mul),
     "pad": _pad,
+    "slice": _slice,
+    "concatenation": _concatenation,
+    "transpose": _transpose,
+    "logistic": _unary(torch.sigmoid),
+    "tanh": _unary(torch.tanh),
+    "hard_swish": _unary(F.hardswish),
     "relu": _unary(F.relu),
     "relu6": _unary(F.relu6),
     "reshape": _unary(lambda x: x),

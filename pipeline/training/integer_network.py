@@ -20,17 +20,23 @@ import torch
 from torch import Tensor, nn
 
 from tinsmith.pipeline.errors import UnsupportedModel
-from tinsmith.pipeline.graph import Graph, dequantize_array, rebuild
+from tinsmith.pipeline.graph import Graph, Node, dequantize_array, rebuild
 from tinsmith.pipeline.interpreter import run, with_batch
 from tinsmith.pipeline.model_files import to_input
-from tinsmith.pipeline.quantization import QuantizeOptions, calibrate, check_samples, quantize
+from tinsmith.pipeline.quantization import (
+    QuantizeOptions,
+    calibrate,
+    check_samples,
+    quantize,
+    recurrent,
+)
 from tinsmith.pipeline.quantization.calibrate import Samples
 from tinsmith.pipeline.quantization.equalize import equalize
-from tinsmith.pipeline.quantization.parameters import LAYERS
+from tinsmith.pipeline.quantization.integer_graph import parameter_slots
 from tinsmith.pipeline.quantization.quantize import tensors_without_range
 from tinsmith.pipeline.quantization.ranges import asymmetric, shared_groups, symmetric
 from tinsmith.pipeline.quantization.separate import separate_scales
-from tinsmith.pipeline.training.graph_ops import TORCH_OPS
+from tinsmith.pipeline.training.graph_ops import TORCH_OPS, Inputs, unrolled_lstm
 from tinsmith.pipeline.training.heads import Outputs, as_outputs
 
 Ranges = Literal["lsq", "pact", "fixed"]
@@ -62,17 +68,17 @@ class IntegerNetwork(nn.Module):
         self.options = replace(options, equalize=False, correct_biases=False, rounding="nearest")
         self.graph = separate_scales(equalize(graph) if options.equalize else graph)
         constants = [
-            name
+            node.inputs[i]
             for node in self.graph.nodes
-            if node.op in LAYERS
-            for name in node.inputs[1:]
-            if name
+            for i in sorted(parameter_slots(node))
+            if i < len(node.inputs) and node.inputs[i]
         ]
         self.names = tuple(dict.fromkeys(constants))
         self.constants = nn.ParameterList(
             torch.from_numpy(self.graph.tensors[name].value().copy()) for name in self.names
         )
         groups = shared_groups(self.graph)
+        recurrent.join_hidden(self.graph, groups)
         self.roots = {name: groups.root(name) for name in tensors_without_range(self.graph)}
         checked = check_samples(self.graph, samples)
         seen = calibrate(self.graph, checked, options.observer, options.percentile)
@@ -116,15 +122,18 @@ class IntegerNetwork(nn.Module):
         for name in self.names:
             values[name] = _as(values[name], exact.get(name))
         for name in graph.inputs:
-            values[name] = self._rounded(name, values[name], integers, exact)
+            values[name] = self._rounded(name, values[name], exact.get(name))
         for node in graph.nodes:
             inputs = [
                 None if not name else values[name] if name in values else _constant(graph, name)
                 for name in node.inputs
             ]
+            if node.op == recurrent.LSTM:
+                values |= self._recurrent(node, inputs, exact)
+                continue
             name = node.outputs[0]
             y = TORCH_OPS[node.op](node, inputs).reshape(graph.tensors[name].shape)
-            values[name] = self._rounded(name, y, integers, exact)
+            values[name] = self._rounded(name, y, exact.get(name))
         return as_outputs(values[name].flatten(1) for name in graph.outputs)
 
     def _exact(self, integers: Graph, x: Tensor) -> dict[str, Tensor]:
@@ -141,33 +150,53 @@ class IntegerNetwork(nn.Module):
             if (quant := integers.tensors[name].quant) is not None
         }
 
-    def _rounded(
-        self, name: str, y: Tensor, integers: Graph, exact: Mapping[str, Tensor]
-    ) -> Tensor:
-        """The exact value of a tensor, with the gradient of a rounding to its range."""
+    def _recurrent(
+        self, node: Node, inputs: Inputs, exact: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """The outputs of an LSTM, each of whose steps goes on from the exact hidden state."""
+        states, hidden, cell = node.outputs
+        known = exact[states]
+
+        def settled(step: int, h: Tensor) -> Tensor:
+            return self._rounded(states, h, known[:, step], known.numel())
+
+        y, h, c = unrolled_lstm(node, inputs, settled)
+        return {states: y, hidden: h, cell: _as(c, exact.get(cell))}
+
+    def _rounded(self, name: str, y: Tensor, exact: Tensor | None, count: int = 0) -> Tensor:
+        """The exact value of a tensor, with the gradient of a rounding to its range.
+
+        count: the values of the tensor, where y is a part of it.
+        """
         root = self.roots.get(name)
         if root is None:  # its scale is fixed by its op
-            return _as(y, exact.get(name))
+            return _as(y, exact)
         ends = self.ranges[self.places[root]]
         low, high = ends.detach() if root in self.given else ends
         if self.options.power_of_two:
             low, high = _widened(low, high, self.options.wide)
-        shape = _pact if self.learn == "pact" else _lsq
-        shaped = shape(y, low, high, self.options.wide)
-        return _as(shaped, exact.get(name))
+        if self.learn == "pact":
+            return _as(_pact(y, low, high, self.options.wide), exact)
+        return _as(_lsq(y, low, high, self.options.wide, count or y.numel()), exact)
 
 
 _ENDS: Sequence[tuple[int, Callable[..., float]]] = ((0, min), (1, max))
 
 
 def _check(graph: Graph) -> None:
+    known = (*TORCH_OPS, recurrent.LSTM)
     reasons = [
-        f"{node.op} '{node.name}': its gradient is not known here; allowed: {', '.join(TORCH_OPS)}"
+        f"{node.op} '{node.name}': its gradient is not known here; allowed: {', '.join(known)}"
         for node in graph.nodes
-        if node.op not in TORCH_OPS
+        if node.op not in known
     ]
     if len(graph.inputs) != 1 or graph.state:
         reasons.append("one input and no state are needed")
+    elif not reasons and with_batch(graph, 2) is None:
+        reasons.append(
+            "its samples can't run side by side: the first axis of every tensor, and of what an "
+            "LSTM reads, has to be theirs (batch_first = True)"
+        )
     if reasons:
         raise UnsupportedModel(
             "this network can't be trained in integers:\n  " + "\n  ".join(reasons)
@@ -178,7 +207,7 @@ def _batched(graph: Graph, count: int) -> Graph:
     if count == 1:
         return graph
     wide = with_batch(graph, count)
-    assert wide is not None, "every op here treats samples apart"
+    assert wide is not None, "it was checked"
     return wide
 
 
@@ -193,16 +222,16 @@ def _as(y: Tensor, exact: Tensor | None) -> Tensor:
     return y + (exact.reshape(y.shape) - y).detach()
 
 
-def _lsq(y: Tensor, low: Tensor, high: Tensor, wide: bool) -> Tensor:
+def _lsq(y: Tensor, low: Tensor, high: Tensor, wide: bool, count: int) -> Tensor:
     """y rounded to a step that learns: inside the range by how far rounding moves, outside by
-    where the range ends; scaled by 1 / sqrt(values * largest integer) as in the paper.
+    where the range ends; scaled by 1 / sqrt(count * largest integer) as in the paper.
 
-    wide: int16, whose range is symmetric.
+    count: the values of the tensor, of which y may be a part. wide: int16, with a symmetric range.
     """
     least, most = (-32767, 32767) if wide else (-128, 127)
     span = 2 * _reach(low, high) if wide else high.clamp_min(0) - low.clamp_max(0)
     step = span / (most - least)
-    factor = 1 / (y.numel() * most) ** 0.5
+    factor = 1 / (count * most) ** 0.5
     step = (step * factor + (step - step * factor).detach()).clamp_min(1e-12)
     zero = 0 if wide else asymmetric(float(low.detach()), float(high.detach())).zero_point[0]
     real = y / step

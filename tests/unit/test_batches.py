@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -35,3 +37,25 @@ def test_a_batch_gives_the_results_of_single_samples(op: str) -> None:
             else:
                 np.testing.assert_array_equal(y, z)
     assert bool(wide) != (op in NEVER)
+
+
+def test_samples_that_start_from_a_state_run_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = next(case for case in CASES["lstm"] if case.name == "small").build(
+        rng := np.random.default_rng(3)
+    )
+    assert graph.state
+    samples = random_samples(graph, rng, BATCH)
+    calls = 0
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return run(*arguments)
+
+    run = interpreter.run
+    monkeypatch.setattr(interpreter, "run", counted)
+    together = interpreter.run_samples(graph, samples, batch=BATCH)
+    assert calls == 1
+    alone = interpreter.run_samples(graph, samples, batch=BATCH + 1)
+    assert calls == 1 + BATCH
+    np.testing.assert_array_equal(together[0], alone[0])

@@ -295,30 +295,34 @@ def test_the_greatest_channel_of_each_pixel_is_taken_in_nhwc():
 
 @pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
 @pytest.mark.parametrize("initial", [False, True])
-def test_an_lstm_computes_what_onnx_says(direction, initial):
+@pytest.mark.parametrize("batch", [1, 2])
+def test_an_lstm_computes_what_onnx_says(direction, initial, batch):
     dirs = 2 if direction == "bidirectional" else 1
     tensors = {"w": weights(dirs, 12, 4), "r": weights(dirs, 12, 3), "b": weights(dirs, 24)}
     inputs = ["x", *tensors]
     if initial:
-        tensors |= {"h": weights(dirs, 2, 3), "c": weights(dirs, 2, 3)}
+        tensors |= {"h": weights(dirs, batch, 3), "c": weights(dirs, batch, 3)}
         inputs += ["", "h", "c"]
     layer = helper.make_node(
         "LSTM", inputs, ["y", "yh", "yc"], "lstm", hidden_size=3, direction=direction
     )
     # Outputs of rank 4 are images to the graph: those of an LSTM are brought to rank 3 first.
     nodes = [layer, node("Reshape", ["y", "s"], "z")]
-    tensors["s"] = ints(5, dirs * 2, 3)
-    proto = model(nodes, (5, 2, 4), tensors, out=("z", "yh", "yc"))
+    tensors["s"] = ints(5, dirs * batch, 3)
+    proto = model(nodes, (5, batch, 4), tensors, out=("z", "yh", "yc"))
     if direction == "forward":
         graph = compare(proto)
     else:
         ort = pytest.importorskip("onnxruntime", reason="ONNX's reference knows forward only")
-        x = RNG.normal(size=(5, 2, 4)).astype(np.float32)
+        x = RNG.normal(size=(5, batch, 4)).astype(np.float32)
         graph = run_passes(read_onnx(proto), FLOAT_PASSES)
         wants = ort.InferenceSession(proto.SerializeToString()).run(None, {"x": x})
         for got, want in zip(outputs(graph, run(graph, {"x": x})[0]), wants, strict=True):
             np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
     assert count(graph, "lstm") == dirs
+    # One sequence is batch first, so that samples can run side by side.
+    majors = {n.attrs.time_major for n in graph.nodes if n.op == "lstm"}
+    assert majors == {batch > 1}
 
 
 def test_ceil_mode_leaves_out_a_window_that_starts_in_the_padding_at_the_end():
