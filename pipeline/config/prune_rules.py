@@ -7,7 +7,7 @@ from tinsmith.pipeline.config.training_tables import Prune
 from tinsmith.pipeline.errors import ConfigError
 
 _ANY = ("epochs", "batch", "learning_rate", "scope", "schedule", "allocation", "criterion")
-_STEPS = ("steps", "step_epochs", "measured_on")
+_STEPS = ("steps", "step_epochs", "measured_on", "folds")
 _MASKED = ("l1", "l2", "gradient", "taylor", "random")
 
 

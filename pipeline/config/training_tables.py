@@ -362,7 +362,16 @@ class Prune(Table):
         ),
     )
     measured_on: Positive = Field(
-        default=512, description="How many training images criteria are measured on."
+        default=512,
+        description="How many training images criteria are measured on, drawn anew in each step.",
+    )
+    folds: Annotated[int, Field(ge=1, le=100)] = Field(
+        default=1,
+        description=(
+            "With k folds of the training images, step s is measured on images of fold s modulo k, "
+            "which the training of the step before leaves out: validation data for each decision. "
+            "1: of all images."
+        ),
     )
 
 

@@ -51,6 +51,7 @@ class PruneStudent(Stage):
                 "codebooks",
                 "deep_compression",
                 "depth",
+                "folds",
                 "gradual",
                 "hidden",
                 "hidden_parts",
@@ -152,6 +153,7 @@ def _remove(
         options.measured_on,
         options.scope,
         options.schedule,
+        options.folds,
     )
     removed, history = prune_gradually(
         student, samples, plan, recipe, loss, out_dir, progress, early
@@ -180,7 +182,12 @@ def _mask(
     pattern = Pattern(options.block, options.of) if blocks else Pattern()
     choice = MaskChoice(options.density, options.criterion, options.allocation, pattern)
     plan = MaskPlan(
-        choice, options.schedule, options.steps, options.step_epochs, options.measured_on
+        choice,
+        options.schedule,
+        options.steps,
+        options.step_epochs,
+        options.measured_on,
+        options.folds,
     )
     whole = int8_file_bytes(student)
     history = prune_weights(student, samples, plan, recipe, loss, out_dir, progress, early)

@@ -130,9 +130,9 @@ def answers(
 
 @contextmanager
 def _watched(network: nn.Module, layers: set[str], features: dict[str, Tensor]) -> Iterator[None]:
-    def keep(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
-        def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
-            features[name] = output
+    def keep(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            features[name] = _feature(module, output)
 
         return hook
 
@@ -142,6 +142,15 @@ def _watched(network: nn.Module, layers: set[str], features: dict[str, Tensor]) 
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _feature(module: nn.Module, output: Any) -> Any:
+    """What a layer shows: its output; of an LSTM its hidden states, [N, units, time] as the
+    channels of a 1D convolution."""
+    if isinstance(module, nn.RNNBase):
+        states = output[0]
+        return states.permute(0, 2, 1) if module.batch_first else states.permute(1, 2, 0)
+    return output
 
 
 def _check_layers(

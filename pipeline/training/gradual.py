@@ -14,6 +14,7 @@ from tinsmith.pipeline.training.criteria import Evidence, evidence_of, make_crit
 from tinsmith.pipeline.training.cuts import Cut
 from tinsmith.pipeline.training.depth import drop_layers, remove_layers
 from tinsmith.pipeline.training.distillation import Distillation
+from tinsmith.pipeline.training.folds import decided_on, trained_on
 from tinsmith.pipeline.training.hidden import drop_units, remove_units
 from tinsmith.pipeline.training.loop import Epoch, Recipe, Samples
 from tinsmith.pipeline.training.networks import Weights, cost, widths
@@ -39,7 +40,8 @@ class Removal:
 class Plan:
     """How to prune: `macs` is the share to keep; criterion and allocation: see `remove_channels`.
 
-    measured_on: how many training images the criterion is measured on, where it is. scope:
+    measured_on: how many training images the criterion is measured on, where it is, and folds: in
+    how many they are, see `folds`. scope:
     "channels", "hidden" (units of LSTMs) or "layers" (residual blocks). schedule: "steps": the same
     number of MACs goes in each; "gradual": less and less, by the cubic law (Zhu & Gupta 2017);
     "rewind": the same share of what is left goes, then what stays goes back to weights from early
@@ -56,6 +58,7 @@ class Plan:
     measured_on: int
     scope: str = "channels"
     schedule: str = "steps"
+    folds: int = 1
 
     def keep(self, step: int) -> float:
         """The share of the MACs that is left after a step."""
@@ -95,7 +98,8 @@ def prune_gradually(
         # The maps of a run that was stopped are gone: each step makes them anew, from its own seed.
         torch.manual_seed(current.seed)
         loss.learn_shapes(network, sample)
-        shown = evidence_of(network, samples, loss, plan.measured_on, current.seed)
+        own = decided_on(samples, plan.folds, step, recipe.seed)
+        shown = evidence_of(network, own, loss, plan.measured_on, current.seed)
         cuts = _remove(network, sample, int(first_macs * plan.keep(step)), plan, shown)
         if young is not None:
             _CUTTERS[plan.scope](young, sample, cuts)
@@ -109,7 +113,11 @@ def prune_gradually(
         if young is not None:
             read_finished(young, folder / f"step{step}-young.pt")
 
-    parts = Steps(steps, recipe.epochs if rewinds else plan.step_epochs, change, restored)
+    def own_samples(step: int, every: Samples) -> Samples:
+        return trained_on(every, plan.folds, step, steps, recipe.seed)
+
+    epochs = recipe.epochs if rewinds else plan.step_epochs
+    parts = Steps(steps, epochs, change, restored, own_samples)
     history = fit_in_steps(network, samples, parts, recipe, loss, folder, progress)
     after = widths(network)
     removed = tuple(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tinsmith.pipeline.flow import Progress
 from tinsmith.pipeline.training.criteria import evidence_of
+from tinsmith.pipeline.training.folds import decided_on, trained_on
 from tinsmith.pipeline.training.loop import AfterStep, Epoch, Recipe, Samples, fit
 from tinsmith.pipeline.training.losses import Loss
 from tinsmith.pipeline.training.masks import (
@@ -38,7 +39,8 @@ _END, _EVERY = 0.6, 10
 class MaskPlan:
     """choice: which weights stay. schedule: "steps", "rewind", "gradual" or "movement".
 
-    steps, step_epochs: of the first two. measured_on: how many training samples criteria see.
+    steps, step_epochs: of the first two. measured_on: how many training samples criteria see, and
+    folds: in how many they are, see `folds`.
     """
 
     choice: MaskChoice
@@ -46,6 +48,7 @@ class MaskPlan:
     steps: int
     step_epochs: int
     measured_on: int
+    folds: int = 1
 
 
 def prune_weights(
@@ -100,7 +103,8 @@ def _in_steps(
     rewinds = plan.schedule == "rewind"
 
     def change(step: int, current: Recipe) -> AfterStep:
-        shown = evidence_of(network, samples, loss, plan.measured_on, current.seed)
+        own = decided_on(samples, plan.folds, step, recipe.seed)
+        shown = evidence_of(network, own, loss, plan.measured_on, current.seed)
         kept = masks(network, _density_after(step, plan), plan.choice, shown)
         if rewinds and early is not None:
             network.load_state_dict(early)
@@ -110,7 +114,11 @@ def _in_steps(
                 weight.mul_(kept[name])
         return keep_zeros(weights)
 
-    steps = Steps(plan.steps, recipe.epochs if rewinds else plan.step_epochs, change)
+    def own_samples(step: int, every: Samples) -> Samples:
+        return trained_on(every, plan.folds, step, plan.steps, recipe.seed)
+
+    epochs = recipe.epochs if rewinds else plan.step_epochs
+    steps = Steps(plan.steps, epochs, change, samples=own_samples)
     return fit_in_steps(network, samples, steps, recipe, loss, folder, progress)
 
 

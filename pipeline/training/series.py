@@ -67,12 +67,14 @@ class Steps:
 
     change: called with the number of the step, from 1, and its recipe before its training, gives
     what `fit` calls after each of its steps. restored: called where a finished step was read.
+    samples: what a step trains on, of all samples.
     """
 
     count: int
     epochs: int
     change: Callable[[int, Recipe], AfterStep | None]
     restored: Callable[[int], None] = lambda step: None
+    samples: Callable[[int, Samples], Samples] = lambda step, samples: samples
 
 
 def fit_in_steps(
@@ -107,7 +109,8 @@ def fit_in_steps(
         if done is None:
             watch = steps.change(step, current)
             checkpoint = folder / f"step{step}-checkpoint.pt"
-            done = fit(network, samples, current, loss, checkpoint, tell, watch)
+            own = steps.samples(step, samples)
+            done = fit(network, own, current, loss, checkpoint, tell, watch)
             write_finished(network, done, finished)
             checkpoint.unlink(missing_ok=True)  # there is none after no epochs
         else:

@@ -126,6 +126,51 @@ def test_relations_do_not_change_when_all_is_turned_moved_and_scaled() -> None:
     assert float(whole) > float(by_hand) > 0
 
 
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("kind", ["hint", "attention", "relations"])
+def test_the_hidden_states_of_an_lstm_are_compared_with_the_channels_of_a_convolution(
+    kind: str, batch_first: bool
+) -> None:
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lstm = nn.LSTM(5, 7, batch_first=batch_first)
+            self.head = nn.Linear(7, CLASSES)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.lstm(x if batch_first else x.transpose(0, 1))[0]
+            return self.head(y.mean(1 if batch_first else 0))
+
+    class Convolution(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.head = nn.Conv1d(5, 12, 3), nn.Linear(12, CLASSES)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.conv(x.transpose(1, 2)).mean(2))
+
+    torch.manual_seed(0)
+    student, teacher, x = Recurrent(), Convolution(), torch.randn(N, 9, 5)
+    term = DistilTerm.model_validate(
+        {"kind": kind, "student_layer": "lstm", "teacher_layer": "conv"}
+    )
+    options = Distil.model_construct(terms=[term])
+    loss = distillation(options, teacher, student, x[:1])
+    states: list[Tensor] = []
+    student.lstm.register_forward_hook(lambda *call: states.append(call[2][0]))
+    loss(student, x, LABELS).backward()
+    [own] = states
+    channels = own.permute(0, 2, 1) if batch_first else own.permute(1, 2, 0)
+    assert channels.shape == (N, 7, 9)
+    by_hand = loss.terms[0](
+        Answers(student(x), {"lstm": channels}),
+        Answers(teacher(x), {"conv": teacher.conv(x.transpose(1, 2))}),
+        LABELS,
+    )
+    assert float(loss(student, x, LABELS)) == pytest.approx(float(by_hand), rel=1e-5)
+    assert student.lstm.weight_hh_l0.grad is not None
+
+
 def test_one_image_has_no_relations() -> None:
     one = Answers(STUDENT[:1].clone().requires_grad_(), {})
     loss = Relations(1.0)(one, Answers(TEACHER[:1], {}), LABELS[:1])

@@ -215,6 +215,38 @@ def test_gradual_pruning_measures_on_training_images_only(
     assert accuracy(net, SAMPLES.x_test, SAMPLES.y_test) >= 90
 
 
+def test_a_fold_that_decides_was_left_out_of_the_training_before(
+    trained: dict[str, Tensor], tmp_path: Path
+) -> None:
+    decided: list[set[bytes]] = []
+    learned: list[set[bytes]] = [set()]
+
+    def named(x: Tensor) -> set[bytes]:
+        return {image.contiguous().numpy().tobytes() for image in x.detach()}
+
+    def watched(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        images = named(x)
+        if network.training:
+            learned[-1] |= images
+        elif len(images) == 60 and (not decided or images != decided[-1]):
+            decided.append(images)
+            learned.append(set())
+        return label_loss(network, x, y)
+
+    plan = Plan(0.3, 4, 1, 2, "taylor", "budget", 1000, folds=4)
+    watched.learn_shapes = lambda *_: None  # type: ignore[attr-defined]
+    with repeatable(2, 1):
+        prune_gradually(network(trained), SAMPLES, plan, recipe(1), watched, tmp_path, quiet)
+    every = named(SAMPLES.x_train)
+    assert len(every) == 240
+    assert len(decided) == 4
+    assert set.union(*decided) == every
+    trainings = learned[1:]
+    for training, following in zip(trainings, decided[1:], strict=False):
+        assert training == every - following
+    assert trainings[-1] == every
+
+
 def test_measured_pruning_on_a_hint_that_was_stopped_ends_as_one_that_was_not(
     trained: dict[str, Tensor], tmp_path: Path
 ) -> None:

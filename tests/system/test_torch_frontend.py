@@ -360,7 +360,7 @@ def test_a_quickly_trained_mnist_network_keeps_its_accuracy_in_int8():
     )  # fmt: skip
     optimizer = torch.optim.Adam(module.parameters(), 3e-3)
     x, y = torch.from_numpy(images[:4000]), torch.from_numpy(labels[:4000]).long()
-    for _ in range(3):
+    for _ in range(4):
         for part in torch.randperm(4000).split(64):
             optimizer.zero_grad()
             nn.functional.cross_entropy(module(x[part]), y[part]).backward()
