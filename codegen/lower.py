@@ -14,8 +14,9 @@ from tinsmith.codegen.choice import Measured, Usable, usable_kernels
 from tinsmith.codegen.flashes import into_flashes
 from tinsmith.codegen.layout import Layout, lay_out
 from tinsmith.codegen.least_ram import leaner, least_ram, less_memory
-from tinsmith.codegen.program import Memory, Program, StateView, aliases
+from tinsmith.codegen.program import Memory, Program, StateView
 from tinsmith.codegen.regions import into_memories
+from tinsmith.codegen.states import aliases
 from tinsmith.codegen.steps import places_of, steps_of
 from tinsmith.codegen.verify import verify
 from tinsmith.pipeline.errors import UnsupportedModel

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinsmith.pipeline.graph import Array, DType, Graph, Node, QuantParams, Shape
-from tinsmith.pipeline.ops import lstm, svdf
 
 C_TYPES: Mapping[DType, str] = {
     DType.FLOAT32: "float",
@@ -313,39 +312,3 @@ class Program:
     def kernels(self) -> Mapping[str, str]:
         """Layer name -> kernel variant."""
         return {step.node.name: step.kernel for step in self.layers}
-
-
-def in_place_states(graph: Graph) -> dict[str, str]:
-    """Next states that take the place of the states they follow: next tensor -> tensor.
-
-    Where the kernel allows it, nobody else reads the state, and the next one is no output.
-    """
-    found = {}
-    for var in graph.state:
-        readers = graph.consumers(var.tensor)
-        if len(readers) != 1 or readers[0].op not in IN_PLACE_STATES:
-            continue
-        node = readers[0]
-        for i, out in zip(IN_PLACE_STATES[node.op], node.outputs[1:], strict=True):
-            own = node.inputs[i] == var.tensor and out == var.next
-            viewed = any(n.op == "reshape" for n in graph.consumers(out))
-            once = node.inputs.count(var.tensor) == 1
-            if own and once and not viewed and out not in graph.outputs:
-                found[out] = var.tensor
-    return found
-
-
-# Ops whose kernels may write the outputs after the first over these inputs.
-IN_PLACE_STATES: Mapping[str, tuple[int, ...]] = {
-    "lstm": (lstm.HIDDEN, lstm.CELL),
-    "svdf": (svdf.STATE,),
-}
-
-
-def aliases(graph: Graph) -> dict[str, str]:
-    """Tensors that are views of another: outputs of reshape, states updated in place."""
-    alias = in_place_states(graph)
-    for node in graph.nodes:
-        if node.op == "reshape":
-            alias[node.outputs[0]] = alias.get(node.inputs[0], node.inputs[0])
-    return alias

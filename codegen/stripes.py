@@ -52,6 +52,7 @@ def flow_of(
     windows: list[Mapping[int, RowWindow] | None] = []
     reduces: list[bool] = []
     readers: dict[str, list[int]] = {}
+    states = {alias.get(s.tensor, s.tensor) for s in graph.state}
     for place, node in enumerate(nodes):
         named = {
             i: alias.get(n, n)
@@ -61,7 +62,9 @@ def flow_of(
         reads.append(named)
         for root in named.values():
             readers.setdefault(root, []).append(place)
-        call = None if node.op == "assign" else call_of(graph, node)
+        # What takes a state's place is made as a whole, after all that reads the state.
+        whole_only = node.op == "assign" or alias.get(node.outputs[0], node.outputs[0]) in states
+        call = None if whole_only else call_of(graph, node)
         reduces.append(call is not None and reduces_rows(call))
         whole = {0: SAME_ROW} if reduces[-1] else None
         windows.append(whole if call is None or reduces[-1] else row_windows(call))

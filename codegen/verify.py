@@ -12,15 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tinsmith.codegen.program import (
-    IN_PLACE_STATES,
-    SUM,
-    BufferView,
-    Program,
-    Step,
-    aliases,
-)
+from tinsmith.codegen.program import SUM, BufferView, Program, Step
 from tinsmith.codegen.row_windows import row_windows
+from tinsmith.codegen.states import IN_PLACE_STATES, views
 from tinsmith.pipeline.graph import Graph, Node
 from tinsmith.pipeline.ops import call_of
 
@@ -64,7 +58,7 @@ def verify(program: Program) -> Program:
     several = len(program.arenas) > 1
     memory = _Memory(
         {a.name if several else "": np.full(a.nbytes, NOBODY, np.int64) for a in program.arenas},
-        aliases(program.graph),
+        views(program.graph),
         {},
     )
     for name, view in program.inputs:
@@ -83,6 +77,8 @@ def verify(program: Program) -> Program:
     for name, view in program.outputs:
         if program.graph.tensors[name].data is None:
             memory.check(name, view, "the end")
+    for var, state in zip(program.graph.state, program.state, strict=True):
+        memory.check(var.next, state.view, f"the state '{var.name}'")
     return program
 
 
@@ -103,7 +99,9 @@ def _verify_step(step: Step, memory: _Memory) -> None:
             rule = (step.plan.overlap or {}).get(i) if out_index == 0 else None
             assert rule is not None, f"{step.node.name}: output over input {i}"
             assert rule.allows(out.offset - view.offset), step.node.name
-    for name, out in zip(step.node.outputs, step.outs, strict=True):
+    # The copy of a next state is that state's next value still, in another place.
+    made = step.node.inputs if step.node.op == "assign" else step.node.outputs
+    for name, out in zip(made, step.outs, strict=True):
         if step.scratch is not None:
             assert _disjoint(step.scratch, out), f"{step.node.name}: scratch over output"
         memory.claim(name, out)

@@ -14,7 +14,8 @@ from tinsmith.codegen.calls import network_of
 from tinsmith.codegen.choice import usable_kernels
 from tinsmith.codegen.layout import orders
 from tinsmith.codegen.lower import LowerOptions, choices_of, program_of
-from tinsmith.codegen.program import Program, aliases
+from tinsmith.codegen.program import Program
+from tinsmith.codegen.states import aliases
 from tinsmith.codegen.streaming import order_of, streamed
 from tinsmith.codegen.stripes import Chain, Flow, chain_of
 from tinsmith.pipeline.errors import UnsupportedModel
