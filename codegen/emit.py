@@ -277,13 +277,17 @@ def _keys(program: Program) -> list[str]:
 
     With few registers a layer in stripes has its function for itself: what differs from layer to
     layer would lie on the stack, as parameters and as numbers that run keeps for the next call.
+    A plan that is literal has one for its shape, or for all stripes of its layer.
     """
     calls = Counter(s.node.name for s in program.steps)
     few = _has_few_registers(program)
-    return [
-        f"{s.node.name if few and s.is_layer and calls[s.node.name] > 1 else ''}|{_key(s)}"
-        for s in program.steps
-    ]
+
+    def own(step: Step) -> str:
+        if step.is_layer and calls[step.node.name] > 1:
+            return step.node.name if few or step.plan.literal else ""
+        return json.dumps(step.plan.shape, sort_keys=True) if step.plan.literal else ""
+
+    return [f"{own(s)}|{_key(s)}" for s in program.steps]
 
 
 def _key(step: Step) -> str:

@@ -6,17 +6,24 @@ import re
 
 _LOOP = re.compile(r"^( *)for \(int32_t (\w+) = 0; \2 < 1; \2\+\+\) \{$")
 _DECLARED = re.compile(r"^ *(?:const )?\w+ \*?(?:const )?(\w+)(?:\[[^\]]*\])?(?: = .*|;)$")
-_NOTHING_AT_FIRST = re.compile(r"(?<=[(\[]) *0 \* \w+(?: \* \w+)* \+ ")
-_NOTHING_AT_ALL = re.compile(r"(?<== )0 \* \w+;$", re.MULTILINE)
-_ALONE = re.compile(r"(?<=[(\[])\((\w+)\)(?= \*)")
-_NOTHING_AT_LAST = re.compile(r" \+ 0(?: \* \w+)*(?=[)\];])")
+_NAME = re.compile(r"\b[a-z_]\w*\b")
+# Sums with a term of 0 times something, and parentheses that are left around a single term.
+_PLAINER = (
+    (re.compile(r"(?<=[(\[])0(?: \* \w+)* \+ "), ""),
+    (re.compile(r" \+ 0(?: \* \w+)*(?=[)\];]| [+-] )"), ""),
+    (re.compile(r"(?<== )0(?: \* \w+)* - (?=\w)"), "-"),
+    (re.compile(r"(?<== )0 \* \w+;$", re.MULTILINE), "0;"),
+    (re.compile(r"\(\(([^()]*)\)\)"), r"(\1)"),
+    (re.compile(r"(?<=[(\[])\((\w+)\)(?= \*)"), r"\1"),
+)
 
 
 def without_single_loops(function: str) -> str:
     """The text of a function with its loops of one round unwrapped, where that keeps it the same.
 
     A loop stays where its body leaves it early, where its index is used in another way than in a
-    sum, or where a variable of its body has a name that is used elsewhere in the function.
+    sum, where a variable of its body has a name that is used elsewhere in the function, or where
+    one from outside would not be read any more.
     """
     lines = function.split("\n")
     at = 0
@@ -48,11 +55,17 @@ def _unwrapped(body: list[str], index: str, others: list[str]) -> list[str] | No
     if re.search(r"\b(continue|break|goto|return)\b", text):
         return None
     text = re.sub(rf"\b{index}\b", "0", text)
-    text = _NOTHING_AT_LAST.sub("", _NOTHING_AT_FIRST.sub("", text))
-    text = _ALONE.sub(r"\1", _NOTHING_AT_ALL.sub("0;", text))
+    before = ""
+    while text != before:
+        before = text
+        for pattern, plainer in _PLAINER:
+            text = pattern.sub(plainer, text)
     if re.search(r"\b0 \*|\* 0\b|\b0 \+ ", text):
         return None
     rest = "\n".join(others)
+    lost = {*_NAME.findall("\n".join(body))} - {*_NAME.findall(text)}
+    if any(re.search(rf"\b{n}\b", rest) and not _is_read(n, rest) for n in lost):
+        return None
     depth = min((len(line) - len(line.lstrip()) for line in body if line.strip()), default=0)
     for line in body:
         declared = _DECLARED.match(line)
@@ -60,3 +73,7 @@ def _unwrapped(body: list[str], index: str, others: list[str]) -> list[str] | No
         if declared and own and re.search(rf"\b{declared.group(1)}\b", rest):
             return None
     return text.split("\n")
+
+
+def _is_read(name: str, text: str) -> bool:
+    return re.search(rf"\b{name}\b(?! [-+*]?= )", text) is not None

@@ -221,6 +221,37 @@ def weighted_sum(
     return None
 
 
+MEAN_SHIFT = 23  # 128 * count * m stays in 31 bits whatever the count
+MEAN_HALF = 1 << MEAN_SHIFT - 1
+
+
+@dataclass(frozen=True)
+class ExactMean:
+    """y = (sum * m + c) >> MEAN_SHIFT: the mean of `count` int8 values, of their sum."""
+
+    m: int
+    c: int
+
+
+def exact_mean(count: int, *, ties_up: bool) -> ExactMean | None:
+    """The constants for every sum of `count` int8 values, or None where they are wrong for one:
+    they serve up to a count of 146, and for some above.
+
+    m is a bit above 2^MEAN_SHIFT / count: with MEAN_HALF added, positive ties go up and negative
+    ones down, away from zero. Where all go up, what is added beside outweighs that bit.
+    """
+    m = (1 << MEAN_SHIFT) // count + 1
+    c = MEAN_HALF + (128 * count if ties_up else 0)
+    # A sum reaches v from v * count - count // 2 on, from one more where a tie goes down to v - 1.
+    v = np.arange(INT8_LOW, INT8_HIGH + 2, dtype=np.int64)
+    goes_down = (v <= 0) & (count % 2 == 0) & (not ties_up)
+    first = np.clip(v * count - count // 2 + goes_down, INT8_LOW * count, INT8_HIGH * count + 1)
+    reached = (first * m + c)[:-1] >= (v << MEAN_SHIFT)[:-1]
+    not_before = ((first - 1) * m + c)[1:] < (v << MEAN_SHIFT)[1:]
+    fits = 128 * count * m + c < 1 << 31
+    return ExactMean(m, c) if fits and reached.all() and not_before.all() else None
+
+
 @dataclass(frozen=True, eq=False)
 class ClampedMultiply:
     """Requantization by two 32-bit products, for cores without a long multiply.

@@ -65,7 +65,7 @@ KERNELS: tuple[Kernel, ...] = (
     Kernel("add_int16", "add", "c", "sum_int16", int16.sum_plan, is_int16),
     Kernel("add_c", "add", "c", "add_c", elementwise.add_plan),
     Kernel("max_pool2d_c", "max_pool2d", "c", "max_pool2d_c", movement.pool_plan, is_int8_or_int16),
-    Kernel("average_pool2d_c", "average_pool2d", "c", "average_pool2d_c", movement.pool_plan, is_int8_or_int16),
+    Kernel("average_pool2d_c", "average_pool2d", "c", "average_pool2d_c", movement.average_plan, is_int8_or_int16),
     Kernel("mean_c", "mean", "c", "mean_c", movement.mean_plan, is_int8_or_int16),
     Kernel("pad_c", "pad", "c", "pad_c", movement.pad_plan, is_int8_or_int16),
     Kernel("transpose_c", "transpose", "c", "transpose_c", movement.transpose_plan, is_int8_or_int16),

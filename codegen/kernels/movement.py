@@ -2,30 +2,63 @@
 
 from __future__ import annotations
 
+import functools
+from dataclasses import replace
+
 import numpy as np
 
 from tinsmith.codegen.kernels.mac import window_fields, window_overlap
 from tinsmith.codegen.program import C_TYPES, KernelPlan, Pointer
 from tinsmith.pipeline import numerics
-from tinsmith.pipeline.graph import Tensor
+from tinsmith.pipeline import requant_proofs as proofs
+from tinsmith.pipeline.graph import DType, Tensor
 from tinsmith.pipeline.ops import OpCall, mean, pad
 
 MAX_RANK = 5
+MOST_COUNTS = 64  # of a window at a border: 4 bytes each are in the function
 
 
 def pool_plan(call: OpCall) -> KernelPlan:
     low, high = numerics.activation_range(call.attrs.activation, call.output)
     fields = window_fields(call, call.attrs.kernel)
     del fields["dilation_h"], fields["dilation_w"], fields["out_c"]
-    fields |= {"images": call.input(0).shape[0], "y_min": low, "y_max": high}
-    fixed = {
+    fields |= {
+        "images": call.input(0).shape[0], "y_min": low, "y_max": high,
+        "padded": int(any(call.attrs.pads)), "count": call.attrs.kernel[0] * call.attrs.kernel[1],
+    }  # fmt: skip
+    fixed: dict[str, object] = {
         "clamped": (low, high) != numerics.integer_range(call.output.dtype),
-        "ties_up": call.attrs.as_uint8,
         "type": C_TYPES[call.input(0).dtype],
         "lowest": numerics.integer_range(call.output.dtype)[0],
     }
     overlap = {0: window_overlap(call, reads_first=False)}
-    return KernelPlan(fixed, fields, copy_pointers(call), (), 0, overlap)
+    pointers = copy_pointers(call)
+    return KernelPlan(fixed, fields, pointers, (), 0, overlap, literal=True)
+
+
+def average_plan(call: OpCall) -> KernelPlan:
+    """A pool whose means are one product each where that is proven: by the factor of the window,
+    or by those of the counts that a border leaves of it."""
+    plan, ties_up = pool_plan(call), call.attrs.as_uint8
+    count = plan.shape["count"]
+    known = call.input(0).dtype is DType.INT8
+    whole = proofs.exact_mean(count, ties_up=ties_up) if known else None
+    fixed = {
+        **plan.fixed, "ties_up": ties_up, "product": whole is not None,
+        "mean_shift": proofs.MEAN_SHIFT, "mean_half": proofs.MEAN_HALF,
+        "factors": _factors(count, ties_up) if known and count <= MOST_COUNTS else None,
+    }  # fmt: skip
+    m, c = (whole.m, whole.c) if whole else (0, 0)
+    shape = {**plan.shape, "factor": m, "addend": c}
+    return replace(plan, fixed=fixed, shape=shape)
+
+
+@functools.cache
+def _factors(most: int, ties_up: bool) -> tuple[int, ...]:
+    """m by the count of values, from 1 on."""
+    found = [proofs.exact_mean(count, ties_up=ties_up) for count in range(1, most + 1)]
+    assert None not in found, most
+    return tuple(mean.m for mean in found if mean)
 
 
 def mean_plan(call: OpCall) -> KernelPlan:

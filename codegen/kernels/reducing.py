@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinsmith.codegen.kernels.movement import mean_plan, pool_plan
+from tinsmith.codegen.kernels.movement import average_plan, mean_plan
 from tinsmith.codegen.program import C_TYPES, KernelPlan, Overlap, Pointer
 from tinsmith.pipeline.graph import Shape
 from tinsmith.pipeline.ops import OpCall
@@ -34,10 +34,10 @@ def sum_rows_plan(call: OpCall, rows: int, *, first: bool) -> KernelPlan:
 
 def pixel_of_sums_plan(call: OpCall) -> KernelPlan:
     """The output of an average pool or a mean over the whole image, from the sums."""
-    plan = mean_plan(call) if call.op == "mean" else pool_plan(call)
+    plan = mean_plan(call) if call.op == "mean" else average_plan(call)
     ctype = C_TYPES[call.output.dtype]
     pointers = (Pointer("const int32_t", "sums", ("in", 0)), Pointer(ctype, "y", ("out", 0)))
-    _, height, width, channels = call.input(0).shape
-    fixed = {k: v for k, v in plan.fixed.items() if k not in ("kept", "reduced")}
-    fixed |= {"mean": call.op == "mean", "count": height * width}
-    return KernelPlan(fixed, {**plan.shape, "channels": channels}, pointers)
+    unused = ("kept", "reduced", "factors")
+    fixed = {k: v for k, v in plan.fixed.items() if k not in unused} | {"mean": call.op == "mean"}
+    shape = {**plan.shape, "channels": call.input(0).shape[3]}
+    return KernelPlan(fixed, shape, pointers)

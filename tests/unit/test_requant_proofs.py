@@ -164,3 +164,23 @@ def test_factors_that_the_high_word_can_not_hold_have_none() -> None:
     assert proofs.high_word(m, np.array([-5, 0])) is None
     assert proofs.high_word(m, np.array([-5, -18])) is None
     assert proofs.high_word(np.array([0]), np.array([0])) == [0]
+
+
+@pytest.mark.parametrize("ties_up", [False, True])
+def test_the_mean_by_one_product_is_exact_for_every_sum_of_every_count(ties_up: bool) -> None:
+    found = {n: proofs.exact_mean(n, ties_up=ties_up) for n in (*range(1, 300), 512, 1090)}
+    assert all(found[n] for n in range(1, 147))
+    for count, mean in found.items():
+        if mean is None:
+            continue
+        total = np.arange(-128 * count, 127 * count + 1, dtype=np.int64)
+        magnitude = np.sign(total) * ((np.abs(total) + count // 2) // count)
+        want = (total + count // 2) // count if ties_up else magnitude
+        product = total * mean.m + mean.c
+        assert np.abs(product).max() < 1 << 31, count
+        assert np.array_equal(product >> proofs.MEAN_SHIFT, want), count
+
+
+@pytest.mark.parametrize(("count", "ties_up"), [(203, False), (512, False), (147, True)])
+def test_a_mean_that_one_product_rounds_wrongly_has_none(count: int, ties_up: bool) -> None:
+    assert proofs.exact_mean(count, ties_up=ties_up) is None

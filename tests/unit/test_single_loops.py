@@ -37,6 +37,21 @@ def test_nested_loops_of_one_round_all_go() -> None:
     assert without_single_loops(text) == function("const int32_t top = 0;", "x[top] = 1;")
 
 
+def test_sums_lose_their_terms_of_nothing_wherever_they_stand() -> None:
+    text = function(
+        "for (int32_t oy = 0; oy < 1; oy++) {",
+        "    const int32_t top = oy * 2 - 1;",
+        "    for (int32_t ox = 0; ox < 1; ox++) {",
+        "        x[((oy + iy) * 5 + ox * 2 + ix) * 3 + c] = top;",
+        "        x[((oy * 2 + ox)) * 3 + c] = top;",
+        "    }",
+        "}",
+    )
+    assert without_single_loops(text) == function(
+        "const int32_t top = -1;", "x[(iy * 5 + ix) * 3 + c] = top;", "x[c] = top;"
+    )
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -45,6 +60,10 @@ def test_nested_loops_of_one_round_all_go() -> None:
         [
             "for (int32_t n = 0; n < 1; n++) {", "    int32_t acc = 0;", "    x[0] = acc;", "}",
             "int32_t acc = 1;", "x[1] = acc;",
+        ],
+        [
+            "int32_t step = 8;", "step = 4;", "for (int32_t kx = 0; kx < 1; kx++) {",
+            "    x[at + kx * step] = 0;", "}",
         ],
         ["for (int32_t n = 0; n < 2; n++) {", "    x[n] = 0;", "}"],
         ["for (int32_t n = 0; n < count; n++) {", "    x[n] = 0;", "}"],
