@@ -403,6 +403,13 @@ class Quantize(Table):
             "calibration images."
         ),
     )
+    symmetric: bool = Field(
+        default=False,
+        description=(
+            "The zero points of int8 activations are 0, but for inputs and where an op fixes them, "
+            "as other devices want it; what ReLU gives has 7 bits then. 16 bits are symmetric."
+        ),
+    )
     power_of_two: bool = Field(
         default=False,
         description="Scales of weights and activations are powers of two: round(x * 2^b).",

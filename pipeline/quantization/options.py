@@ -27,6 +27,8 @@ class QuantizeOptions:
         holds them as int8 whatever it is.
     layers: the grid of single layers, by node name, which goes before `weights`.
     int8_ends: the first and the last layer with weights stay int8, unless `layers` names them.
+    symmetric: the zero points of activations are 0, but for inputs and what an op fixes; int16 ones
+        always are.
     power_of_two: scales of weights and activations are powers of two.
     rounding: of the weights: nearest, or adaround, which learns it on the samples
         (training/adaround.py).
@@ -45,6 +47,7 @@ class QuantizeOptions:
     weights: str = "int8"
     layers: Mapping[str, str] = field(default_factory=dict)
     int8_ends: bool = False
+    symmetric: bool = False
     power_of_two: bool = False
     rounding: str = "nearest"
     seed: int = 0

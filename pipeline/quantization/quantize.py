@@ -68,7 +68,7 @@ def quantize(
         )
     options = replace(options, layers=layer_grids(graph, options))
     _check_ops(graph, options)
-    if options.wide or not options.plain_weights:
+    if options.wide or options.symmetric or not options.plain_weights:
         _check_free(graph)
     if options.equalize or options.correct_biases or options.rounding == "adaround":
         _check_calibrated(graph, samples)
@@ -100,6 +100,7 @@ def quantize(
         seen,
         wide=options.wide,
         power_of_two=options.power_of_two,
+        own_zero=frozenset(map(groups.root, graph.inputs)) if options.symmetric else None,
     )
     quantized = integer_graph(graph, params, options)
     if adaround:
@@ -186,8 +187,8 @@ def _check_free(graph: Graph) -> None:
     if carried:
         raise UnsupportedModel(
             f"'{carried[0]}' carries the parameters of an int8 model, which int16 activations, "
-            "other weights and other scales can't keep; allowed: 8 bits, or a model that is not "
-            "quantized"
+            "other weights, other scales and other zero points can't keep; allowed: 8 bits, or a "
+            "model that is not quantized"
         )
 
 

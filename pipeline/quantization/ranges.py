@@ -47,6 +47,12 @@ def symmetric(low: float, high: float, *, power_of_two: bool = False) -> QuantPa
     return QuantParams.per_tensor(step, 0, 16)
 
 
+def even(low: float, high: float) -> Range:
+    """The least range around one whose int8 zero point is 0: the larger side is 127 steps."""
+    reach = max(-low, high, 0.0)
+    return reach * INT8_MIN / INT8_MAX, reach
+
+
 class Groups:
     """Sets of tensors that must have the same parameters."""
 
@@ -100,12 +106,14 @@ def parameters_of_ranges(
     *,
     wide: bool = False,
     power_of_two: bool = False,
+    own_zero: frozenset[str] | None = None,
 ) -> dict[str, QuantParams]:
     """The parameters of each named tensor: int8, or int16 where wide; scales are powers of two
     where that is asked for.
 
     known: those of groups, by root, that are decided. The others get the parameters of the union of
-    their members' given ranges, else of their seen ranges.
+    their members' given ranges, else of their seen ranges. own_zero: where zero points are to be 0,
+    the roots of the groups that keep their own.
     """
     members: dict[str, list[str]] = {}
     for name in names:
@@ -119,6 +127,8 @@ def parameters_of_ranges(
             ]
             low = min((r[0] for r in ranges), default=0.0)
             high = max((r[1] for r in ranges), default=0.0)
+            if own_zero is not None and root not in own_zero:
+                low, high = even(low, high)
             made = symmetric if wide else asymmetric
             params = made(low, high, power_of_two=power_of_two)
         result.update(dict.fromkeys(group, params))

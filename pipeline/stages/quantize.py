@@ -144,6 +144,7 @@ class QuantizeStudent(Stage):
             activations=wanted.activations,
             weights=wanted.weights,
             int8_ends=wanted.int8_ends,
+            symmetric=wanted.symmetric,
             power_of_two=wanted.power_of_two,
             rounding=wanted.rounding,
             seed=self.seed,

@@ -34,7 +34,7 @@ from tinsmith.pipeline.quantization.calibrate import Samples
 from tinsmith.pipeline.quantization.equalize import equalize
 from tinsmith.pipeline.quantization.integer_graph import parameter_slots
 from tinsmith.pipeline.quantization.quantize import tensors_without_range
-from tinsmith.pipeline.quantization.ranges import asymmetric, shared_groups, symmetric
+from tinsmith.pipeline.quantization.ranges import asymmetric, even, shared_groups, symmetric
 from tinsmith.pipeline.quantization.separate import separate_scales
 from tinsmith.pipeline.training.graph_ops import TORCH_OPS, Inputs, unrolled_lstm
 from tinsmith.pipeline.training.heads import Outputs, as_outputs
@@ -173,6 +173,9 @@ class IntegerNetwork(nn.Module):
             return _as(y, exact)
         ends = self.ranges[self.places[root]]
         low, high = ends.detach() if root in self.given else ends
+        if self.options.symmetric and root not in self.given:
+            high = _reach(low, high)
+            low = even(0.0, 1.0)[0] * high
         if self.options.power_of_two:
             low, high = _widened(low, high, self.options.wide)
         if self.learn == "pact":

@@ -73,6 +73,7 @@ GRIDS = [
     {"weights": "ternary", "int8_ends": True},
     {"weights": "binary"},
     {"weights": "int4", "power_of_two": True},
+    {"weights": "int8", "symmetric": True},
 ]
 
 

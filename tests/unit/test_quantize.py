@@ -169,6 +169,29 @@ def test_given_ranges_replace_what_is_seen():
     assert t["dws_out"].quant == t["flat_out"].quant == asymmetric(-2.0, 2.0)
 
 
+@pytest.mark.parametrize("power_of_two", [False, True])
+def test_symmetric_activations_have_the_zero_point_0_and_127_steps(power_of_two: bool) -> None:
+    graph = small_net()
+    x = samples(graph, 40)
+    options = QuantizeOptions(symmetric=True, power_of_two=power_of_two)
+    integer = quantize(graph, x, options)
+    plain = quantize(graph, x, QuantizeOptions())
+    assert integer.tensors["x"].zero_point == plain.tensors["x"].zero_point != 0
+    t = integer.tensors
+    made = [t[name] for node in integer.nodes[:-1] for name in node.outputs]
+    assert {tensor.zero_point for tensor in made} == {0}
+    assert t[integer.outputs[0]].zero_point == -128  # of softmax, which fixes it
+    ranges = {"conv_out": (-0.5, 6.35), "pool_out": (-2.54, 2.0)}
+    t = quantize(graph, x, replace(options, ranges=ranges)).tensors
+    steps = (6.35 / 127, 2.54 / 127)
+    if power_of_two:
+        steps = (2.0**-4, 2.0**-5)
+    assert (t["conv_out"].scale, t["dws_out"].scale) == pytest.approx(steps)
+    borders = quantize(graph, x, replace(options, float_io=True))
+    (want,), (got,) = run_samples(graph, x), run_samples(borders, x)
+    assert np.abs(got - want).max() < 0.1
+
+
 def test_a_constant_that_is_added_has_its_own_range():
     b = GraphBuilder("g")
     x = b.input("x", (1, 4, 4, 2))
