@@ -9,7 +9,7 @@ import functools
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -365,38 +365,44 @@ def at(view: BufferView, ctype: str) -> str:
 def _helpers(kernels: str, env: jinja2.Environment) -> str:
     """The inline helpers and tiles that the text calls, with those that they call, helpers
     first."""
-    tiles = _tiles(kernels, env)
+    calls = _names_called(kernels)
+    tiles = _tiles(calls, env)
     module: Any = env.get_template("helpers.c.j2").module
     texts = {h: str(getattr(module, h)()).strip("\n") for h in HELPERS}
-    own = _called(kernels, texts)
+    own = _called(calls, texts)
     # What only the C models of tiles call would be unused where the assembly takes their place.
-    modelled = [h for h in _called(kernels + "".join(tiles), texts) if h not in own]
+    modelled = [h for h in _called(calls | _names_called("".join(tiles)), texts) if h not in own]
     parts = [texts[h] for h in own]
     if modelled:
-        guard = next(t.guard for t in TILES if re.search(rf"\b{t.name}\(", kernels))
+        guard = next(t.guard for t in TILES if t.name in calls)
         parts += [f"#ifndef {guard}", *(texts[h] for h in modelled), "#endif"]
     return "\n\n".join([*parts, *tiles])
 
 
-def _called(body: str, texts: Mapping[str, str]) -> list[str]:
-    """The helpers that a text calls, with those that they call, in the order of `texts`."""
+def _called(calls: Set[str], texts: Mapping[str, str]) -> list[str]:
+    """The helpers that are called, with those that they call, in the order of `texts`."""
     used: list[str] = []
     for helper in reversed(list(texts)):
-        if re.search(rf"\b{helper}\(", body):
+        if helper in calls:
             used.insert(0, helper)
-            body += texts[helper]
+            calls = calls | _names_called(texts[helper])
     return used
 
 
-def _tiles(kernels: str, env: jinja2.Environment) -> list[str]:
-    """The whole-loop functions that the kernels call, and those that these call, after what they
+def _names_called(text: str) -> set[str]:
+    """What stands before a parenthesis."""
+    return set(re.findall(r"\b(\w+)\(", text))
+
+
+def _tiles(calls: Set[str], env: jinja2.Environment) -> list[str]:
+    """The whole-loop functions that are called, and those that these call, after what they
     all need."""
     texts: list[str] = []
     for t in reversed(TILES):  # who is called stands before his callers
-        if re.search(rf"\b{t.name}\(", kernels):
+        if t.name in calls:
             text = env.get_template(t.template).render(name=t.name, **t.fields).strip("\n")
             texts.insert(0, tidy(text))
-            kernels += text
+            calls = calls | _names_called(text)
     if not texts:
         return []
     module: Any = env.get_template("tiles/assembly.j2").module
