@@ -1,4 +1,5 @@
-"""Transposes and reshapes that merge, vanish, or are part of the op above them."""
+"""Transposes and reshapes that merge, vanish, or are part of the op above them; and whatever else
+moves nothing."""
 
 from __future__ import annotations
 
@@ -11,14 +12,22 @@ from tinsmith.pipeline.ops.transpose import TransposeAttrs
 from tinsmith.pipeline.passes.layout_common import REDUCING, moves_only_ones, permuted, source
 from tinsmith.pipeline.passes.rewrite import Editor
 
+# What else moves values, of one scale, and leaves all where they are if the shape stays the same.
+_MOVING = ("slice", "pad", "concatenation", "split")
+
 
 def drop_identity(editor: Editor, node: Node) -> bool:
-    if node.op not in ("transpose", "reshape"):
-        return False
+    """Converters write parts that are the whole, joints of one part, and borders of nothing."""
     x, y = editor.tensors[node.inputs[0]], editor.tensors[node.outputs[0]]
     same = x.shape == y.shape
     if node.op == "transpose":
         same = node.attrs.perm == tuple(range(len(x.shape)))
+    elif node.op in _MOVING:
+        if node.op == "slice":
+            forward = zip(node.attrs.size, node.attrs.steps, strict=True)
+            same = same and all(size == 1 or step > 0 for size, step in forward)
+    elif node.op != "reshape":
+        return False
     return same and editor.redirect(y.name, x.name) and _gone(editor, node)
 
 

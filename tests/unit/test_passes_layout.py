@@ -13,12 +13,15 @@ from hypothesis import strategies as st
 from tinsmith.pipeline.graph import DType, Graph, GraphBuilder, QuantParams
 from tinsmith.pipeline.interpreter import outputs, run
 from tinsmith.pipeline.ops.add import AddAttrs
+from tinsmith.pipeline.ops.concatenation import ConcatenationAttrs
 from tinsmith.pipeline.ops.conv2d import Conv2dAttrs
 from tinsmith.pipeline.ops.fully_connected import FullyConnectedAttrs
 from tinsmith.pipeline.ops.mean import ReduceAttrs
 from tinsmith.pipeline.ops.pad import PadAttrs
 from tinsmith.pipeline.ops.reshape import ReshapeAttrs
+from tinsmith.pipeline.ops.slice import SliceAttrs
 from tinsmith.pipeline.ops.softmax import SoftmaxAttrs
+from tinsmith.pipeline.ops.split import SplitAttrs
 from tinsmith.pipeline.ops.transpose import TransposeAttrs
 from tinsmith.pipeline.passes import INT_PASSES, run_passes
 from tinsmith.pipeline.passes.layout import simplify_layout
@@ -243,3 +246,32 @@ def test_a_reshape_before_a_transpose_gives_what_it_gives_behind(data):
             np.array_equal(x.reshape([target[i] for i in order]).transpose(np.argsort(order)), want)
             for order in itertools.permutations(range(len(target)))
         )
+
+
+def test_what_moves_nothing_goes_and_what_turns_or_cuts_stays():
+    half = QuantParams.per_tensor(0.5, 3)
+
+    def left(op: str, attrs: object) -> list[str]:
+        b = GraphBuilder("net")
+        x = b.node("relu", [b.input("x", (1, 4, 3, 2), DType.INT8, half)], quant=half)
+        y = b.node(op, [x], attrs, quant=half)
+        before = b.build([b.node("relu", [y], quant=half)])
+        after = simplify_layout(before)
+        check_same(before, after)
+        return ops(after)[1:-1]
+
+    shape = (1, 4, 3, 2)
+    assert left("slice", SliceAttrs((0, 0, 0, 0), shape)) == []
+    assert left("slice", SliceAttrs((0, 3, 0, 0), shape, (1, -1, 1, 1))) == ["slice"]
+    assert left("slice", SliceAttrs((0, 1, 0, 0), (1, 3, 3, 2))) == ["slice"]
+    assert left("split", SplitAttrs(1, (4,))) == []
+    assert left("pad", PadAttrs(((0, 0),) * 4)) == []
+    assert left("pad", PadAttrs(((0, 0), (0, 1), (0, 0), (0, 0)))) == ["pad"]
+    assert left("concatenation", ConcatenationAttrs(1)) == []
+
+
+def test_an_output_that_is_the_whole_of_the_input_stays_a_copy():
+    b = GraphBuilder("net")
+    x = b.input("x", (1, 4), DType.INT8, QuantParams.per_tensor(0.5, 3))
+    y = b.node("slice", [x], SliceAttrs((0, 0), (1, 4)), quant=QuantParams.per_tensor(0.5, 3))
+    assert ops(simplified(b, y)) == ["slice"]
