@@ -100,6 +100,7 @@ class Analysis:
     target: str | None = None
     arena_bytes: int | None = None
     arena_lower_bound: int | None = None
+    arena_is_proven: bool | None = None
     peak_layer: str | None = None
     peak_tensors: tuple[tuple[str, int], ...] = ()
     flash_limit_bytes: int | None = None
@@ -150,6 +151,7 @@ def analyze(
         extra |= {
             "arena_bytes": program.arena_bytes,
             "arena_lower_bound": program.arena_lower_bound,
+            "arena_is_proven": program.arena_is_proven,
             "peak_layer": program.steps[step].node.name if inside else None,
             "peak_tensors": tuple(alive),
             "streaming": streaming_summary(program),

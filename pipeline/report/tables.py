@@ -160,8 +160,8 @@ def print_analysis(console: Console, report: Analysis) -> None:
 
 
 def _print_fit(console: Console, report: Analysis) -> None:
-    proven = report.arena_bytes == report.arena_lower_bound
-    least = "proven to be the least" if proven else f"at least {report.arena_lower_bound:,}"
+    proven = "proven to be the least"
+    least = proven if report.arena_is_proven else f"at least {report.arena_lower_bound:,}"
     console.print(f"arena {report.arena_bytes:,} bytes ({least} for these calls in this order)")
     if report.peak_layer is not None:
         parts = ", ".join(f"{name} {size:,}" for name, size in report.peak_tensors)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from pathlib import Path
@@ -114,5 +115,10 @@ def test_analyze_draws_the_map_of_a_target(
     assert _run("analyze", model, "-t", "cortex-m4", "--map", drawn) == 0
     assert "proven to be the least for these calls" in " ".join(capsys.readouterr().out.split())
     assert _rectangles(drawn.read_text())
+    report = tmp_path / "report.json"
+    assert _run("analyze", model, "-t", "cortex-m4", "--json", report) == 0
+    fields = json.loads(report.read_text())
+    assert fields["arena_is_proven"] is True
+    assert fields["arena_lower_bound"] == fields["arena_bytes"]
     assert _run("analyze", model, "--map", drawn) == 2
     assert "name one with -t" in " ".join(capsys.readouterr().err.split())
