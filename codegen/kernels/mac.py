@@ -88,6 +88,15 @@ def window_fields(call: OpCall, kernel: tuple[int, int]) -> dict[str, int]:
     }
 
 
+def misses(call: OpCall, kernel: tuple[int, int]) -> bool:
+    """Whether some windows have no tap in the image: beside it, or on both sides of it."""
+    a, size = call.attrs, call.input(0).shape[1:3]
+    return any(
+        max(a.pads[2 * i : 2 * i + 2]) > (kernel[i] - 1) * a.dilation[i] or size[i] < a.dilation[i]
+        for i in (0, 1)
+    )
+
+
 def window_overlap(call: OpCall, *, reads_first: bool) -> Overlap:
     """The access trace of a kernel that makes output pixels in order, each from its window of the
     input.
@@ -174,6 +183,7 @@ def conv2d_plan(call: OpCall) -> KernelPlan:
         **rows_fixed(oc // groups),
         **with_sum,
         "grouped": groups > 1,
+        "misses": misses(call, (kh, kw)),
         "pointwise": pointwise,
         "dense": pointwise and call.output.shape[1:3] == (ih, iw),
         "batch": images > 1,
@@ -213,6 +223,7 @@ def depthwise_plan(call: OpCall) -> KernelPlan:
     fixed = {
         **parts.fixed,
         "padded": padded,
+        "misses": misses(call, (kh, kw)),
         "deep": oc != ic,
         "w_type": C_TYPES[DType.of(w)],
         "batch": images > 1,
@@ -228,6 +239,7 @@ def depthwise_plan(call: OpCall) -> KernelPlan:
         (weights_constant(call, w, "height, width, channel"), *parts.constants),
         kh * kw * ic if padded else 0,
         {0: window_overlap(call, reads_first=False)},
+        literal_if_few=True,
     )
 
 

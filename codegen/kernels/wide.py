@@ -18,6 +18,7 @@ from tinsmith.codegen.kernels.mac import (
     INT32_SAFE,
     WEIGHTS_POINTER,
     bias_of,
+    misses,
     window_fields,
     window_overlap,
 )
@@ -117,14 +118,11 @@ def _weights(call: OpCall, layout: str) -> Constant:
 
 def _window_fixed(call: OpCall, kernel: tuple[int, int]) -> dict[str, object]:
     a = call.attrs
-    size = call.input(0).shape[1:3]
-    spans = [(k - 1) * d + 1 for k, d in zip(kernel, a.dilation, strict=True)]
     return {
         "padded": any(a.pads),
         "dilated": a.dilation[1] != 1,
         "batch": call.input(0).shape[0] > 1,
-        # Some windows lie beside the image altogether.
-        "misses": any(max(a.pads[2 * i : 2 * i + 2]) >= spans[i] for i in (0, 1)) or min(size) < 1,
+        "misses": misses(call, kernel),
     }
 
 

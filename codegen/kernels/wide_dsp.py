@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinsmith.codegen.kernels.kernel import is_int16
-from tinsmith.codegen.kernels.mac import window_fields, window_overlap
+from tinsmith.codegen.kernels.mac import misses, window_fields, window_overlap
 from tinsmith.codegen.kernels.movement import copy_pointers
 from tinsmith.codegen.kernels.packing import c_comment, c_identifier, shape_text
 from tinsmith.codegen.kernels.wide import WideParts, wide_parts
@@ -63,6 +63,7 @@ def conv2d_plan(call: OpCall) -> KernelPlan:
         "direct": direct,
         "batch": images > 1,
         "padded": any(call.attrs.pads),
+        "misses": misses(call, (kh, kw)),
         "filler": taps % 2 != 0,
         "odd": oc % 2 != 0,
         "last": pixels % 2 != 0,

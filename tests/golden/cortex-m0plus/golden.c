@@ -571,11 +571,9 @@ static void row_3x3_stride_1_steps_half_15(const int32_t *line, int8_t *y, const
     for (int32_t i = 0; i < count; i++) {
         int32_t acc = 0;
         for (int32_t tap = 0; tap < 9; tap++) {
-            acc += line[tap] * w[tap];
+            acc += line[3 * i + tap] * w[tap];
         }
-        *y = clamp_multiply(acc + (int32_t)k[0], &k[1], 15);
-        line += 3;
-        y += step;
+        y[i * step] = clamp_multiply(acc + (int32_t)k[0], &k[1], 15);
     }
 }
 #endif
@@ -895,10 +893,9 @@ static __attribute__((noinline)) void depthwise_line_m0(const int8_t *x, int8_t 
         for (int32_t oy = 0; oy < 4; oy++) {
             to = &line[3 + newest];
             if (oy + 1 < 4) {
-                const int8_t *from = &x[(oy + 1) * 4 * 4 + c];
+                const int8_t *const from = &x[(oy + 1) * 4 * 4 + c];
                 for (int32_t ix = 0; ix < 4; ix++) {
-                    *to = *from;
-                    from += 4;
+                    *to = from[ix * 4];
                     to += 3;
                 }
             } else {

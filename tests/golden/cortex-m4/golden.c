@@ -79,16 +79,17 @@ static inline uint32_t high_halves(uint32_t a, uint32_t b)
     return a >> 16 | (b & 0xffff0000u);
 }
 
-/* Bytes as int16 pairs 0 2 and 1 3 into every other word, for columns of two pixels; count is a multiple of 4. */
-static inline uint32_t *widen(uint32_t *to, const int8_t *from, int32_t count)
+/* Bytes as int16 pairs 0 2 and 1 3 into every other word from `at` on, for columns of two pixels; count is a multiple of
+ * 4. Gives the place after the last. */
+static inline int32_t widen(uint32_t *column, int32_t at, const int8_t *from, int32_t count)
 {
+    uint32_t *const to = &column[at];
     for (int32_t i = 0; i < count; i += 4) {
         const uint32_t word = load_word(&from[i]);
-        to[0] = even_bytes(word);
-        to[2] = odd_bytes(word);
-        to += 4;
+        to[i] = even_bytes(word);
+        to[i + 2] = odd_bytes(word);
     }
-    return to;
+    return at + count;
 }
 
 /* A run of bytes, by words that need not be aligned. */
@@ -995,7 +996,7 @@ static void conv2d_dsp(const int8_t *x, int8_t *y, const uint32_t *stream, uint3
                 }
             }
         }
-        widen(&column[pixel & 1], window, 12);
+        widen(column, pixel & 1, window, 12);
         if (++ox == 4) {
             ox = 0;
             oy++;
@@ -1029,14 +1030,14 @@ static void depthwise_window_dsp(const int8_t *x, int8_t *y, const uint32_t *str
                     edge[i] = 0xff80ff80u;
                 }
             }
-            const int8_t *from = &x[iy * 4 * 4 + c];
             uint32_t *to = &line[2];
             if (iy >= 0 && iy + 4 <= 4) {
+                    const int8_t *from = &x[iy * 4 * 4 + c];
                     for (int32_t ix = 0; ix < 4; ix++) {
                         const uint32_t row0 = above[ix];
-                        const uint32_t row1 = load_word(&from[1 * 4 * 4]);
-                        const uint32_t row2 = load_word(&from[2 * 4 * 4]);
-                        const uint32_t row3 = load_word(&from[3 * 4 * 4]);
+                        const uint32_t row1 = load_word(from + 1 * 4 * 4);
+                        const uint32_t row2 = load_word(from + 2 * 4 * 4);
+                        const uint32_t row3 = load_word(from + 3 * 4 * 4);
                         above[ix] = row2;
                         const uint32_t e0 = even_bytes(row0);
                         const uint32_t e1 = even_bytes(row1);
@@ -1059,11 +1060,12 @@ static void depthwise_window_dsp(const int8_t *x, int8_t *y, const uint32_t *str
                     }
 
             } else {
+                    int32_t at = iy * 4 * 4 + c;
                     for (int32_t ix = 0; ix < 4; ix++) {
                         const uint32_t row0 = iy >= 0 ? above[ix] : 0x80808080u;
-                        const uint32_t row1 = iy + 1 >= 0 && iy + 1 < 4 ? load_word(&from[1 * 4 * 4]) : 0x80808080u;
-                        const uint32_t row2 = iy + 2 >= 0 && iy + 2 < 4 ? load_word(&from[2 * 4 * 4]) : 0x80808080u;
-                        const uint32_t row3 = iy + 3 >= 0 && iy + 3 < 4 ? load_word(&from[3 * 4 * 4]) : 0x80808080u;
+                        const uint32_t row1 = iy + 1 >= 0 && iy + 1 < 4 ? load_word(&x[at + 1 * 4 * 4]) : 0x80808080u;
+                        const uint32_t row2 = iy + 2 >= 0 && iy + 2 < 4 ? load_word(&x[at + 2 * 4 * 4]) : 0x80808080u;
+                        const uint32_t row3 = iy + 3 >= 0 && iy + 3 < 4 ? load_word(&x[at + 3 * 4 * 4]) : 0x80808080u;
                         above[ix] = row2;
                         const uint32_t e0 = even_bytes(row0);
                         const uint32_t e1 = even_bytes(row1);
@@ -1081,7 +1083,7 @@ static void depthwise_window_dsp(const int8_t *x, int8_t *y, const uint32_t *str
                         to[3 * 2 * 6] = high_halves(o0, o1);
                         to[1 * 2 * 6 + 1] = low_halves(o2, o3);
                         to[3 * 2 * 6 + 1] = high_halves(o2, o3);
-                        from += 4;
+                        at += 4;
                         to += 2;
                     }
 
@@ -1096,7 +1098,7 @@ static void depthwise_window_dsp(const int8_t *x, int8_t *y, const uint32_t *str
 static void conv2d_dsp_2(const int8_t *x, int8_t *y, const uint32_t *stream, uint32_t *column)
 {
     for (int32_t pixel = 0; pixel < 16; pixel++) {
-        widen(&column[pixel & 1], x, 4);
+        widen(column, pixel & 1, x, 4);
         x += 4;
         const int32_t last = pixel + 1 == 16 ? 1 : 0;
         if ((pixel & 1) == 0 && last == 0) {

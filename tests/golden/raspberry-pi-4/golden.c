@@ -188,15 +188,13 @@ static void depthwise_conv2d_c(const int8_t *x, int8_t *y, const int8_t *weights
                 }
             }
             for (int32_t oc = 0; oc < 4; oc++) {
-                const int8_t *from = &window[oc];
-                const int8_t *w = &weights[oc];
                 int32_t acc = bias[oc];
                 for (int32_t ky = 0; ky < 3; ky++) {
+                    const int8_t *const from = &window[ky * row_step];
+                    const int8_t *const w = &weights[ky * 3 * 4];
                     for (int32_t kx = 0; kx < 3; kx++) {
-                        acc += from[kx * 4] * w[kx * 4];
+                        acc += from[kx * 4 + oc] * w[kx * 4 + oc];
                     }
-                    from += row_step;
-                    w += 3 * 4;
                 }
                 y[oc] = (int8_t)clamp(requantize_right(acc, multiplier[oc], shift[oc]) - 128, -128, 127);
             }
