@@ -56,7 +56,8 @@ static inline int8_t *fill_bytes(int8_t *to, int32_t value, int32_t count)
     return to + count;
 }
 
-/* The same of the magnitude, since TFLite rounds away from zero on both sides; k holds the zero point as well. */
+/* Requantization of the magnitude by two short products, since TFLite rounds away from zero on both sides. k holds the
+ * reach, the halves of the multiplier, the addend, the right shift and the zero point. */
 static inline int8_t mirrored_multiply(int32_t sum, const uint32_t *k, int32_t half)
 {
     uint32_t x = sum < 0 ? 0u - (uint32_t)sum : (uint32_t)sum;
