@@ -97,6 +97,11 @@ class Stage(Protocol):
         """
         return True
 
+    def check(self, known: Mapping[str, Artifact]) -> None:
+        """Raise what `run` will raise in the end, as far as it follows from the results that are
+        there before the stages in between have run. known: results by the names that are asked for.
+        """
+
     def run(self, inputs: Mapping[str, Artifact], out_dir: Path, progress: Progress) -> None:
         """Write the result's files into `out_dir`, and nothing anywhere else."""
         ...
@@ -136,6 +141,8 @@ def run_flow(
 ) -> dict[str, Path]:
     """Run `stages` in order, each only if its result is not in the cache; result: stage -> folder.
 
+    Before the first long stage runs, those behind it are asked whether they will be able to.
+
     `from_` recomputes that stage and the later ones, `to` stops after that one, `force` recomputes
     all. given: results of other runs that stages may take, by the name that they ask for. keep: how
     many finished entries of each stage stay (None: all). Raises ConfigError for a stage that does
@@ -150,10 +157,18 @@ def run_flow(
         raise ConfigError(f"--from {from_} comes after --to {to}; the order is {', '.join(names)}")
     asked_for: dict[str, Artifact] = dict(given or {})
     done: list[Artifact] = []
+    unchecked = list(stages[: last + 1])
+
+    def look_ahead() -> None:
+        while unchecked and not unchecked[0].stands_for:
+            unchecked.pop(0).check(asked_for)
+        unchecked.clear()
+
     with locked(out):
         for index, stage in enumerate(stages[: last + 1]):
             inputs = {name: asked_for[name] for name in stage.inputs}
-            done.append(_result(stage, inputs, out, force or index >= first, progress))
+            recompute = force or index >= first
+            done.append(_result(stage, inputs, out, recompute, progress, look_ahead))
             for name in filter(None, (stage.name, stage.stands_for)):
                 asked_for[name] = done[-1]
             _link(out, done[-1])
@@ -207,7 +222,12 @@ def _position(names: list[str], flag: str, name: str) -> int:
 
 
 def _result(
-    stage: Stage, inputs: Mapping[str, Artifact], out: Path, recompute: bool, progress: Listener
+    stage: Stage,
+    inputs: Mapping[str, Artifact],
+    out: Path,
+    recompute: bool,
+    progress: Listener,
+    look_ahead: Callable[[], None],
 ) -> Artifact:
     key = stage_key(stage, inputs)
     final = out / ".cache" / f"{stage.name}-{key[:16]}"
@@ -216,6 +236,8 @@ def _result(
         os.utime(final / _ENTRY)
         progress(Event(stage.name, "cached", folder=final))
         return found
+    if stage.resumable:
+        look_ahead()
     partial = final.with_name(final.name + _PARTIAL)
     resumed = stage.resumable and not recompute and partial.is_dir()
     if partial.exists() and not resumed:

@@ -1,5 +1,7 @@
 """The readings of sensitivity that need the trained network itself: weights, channels, rank."""
 
+from __future__ import annotations
+
 import copy
 from collections.abc import Iterator
 from dataclasses import replace
@@ -7,28 +9,42 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from tinsmith.pipeline.errors import ToolMissing
+from tinsmith.pipeline.errors import ConfigError, ToolMissing
 from tinsmith.pipeline.insight.sensitivity import KINDS, Reading, Tell
-from tinsmith.pipeline.training.criteria import Norms
+from tinsmith.pipeline.training.criteria import Evidence, Norms
+from tinsmith.pipeline.training.cuts import Cut
 from tinsmith.pipeline.training.factors import factored_layers
+from tinsmith.pipeline.training.hidden import drop_units, unit_scores
+from tinsmith.pipeline.training.hidden_parts import units_of
+from tinsmith.pipeline.training.losses import label_loss
 from tinsmith.pipeline.training.low_rank import Plan, apply_option, candidates, least_error
-from tinsmith.pipeline.training.networks import LAYERS, accuracy
+from tinsmith.pipeline.training.networks import LAYERS, accuracy, matrices
 from tinsmith.pipeline.training.pruning import channel_cuts, drop_channels
 from tinsmith.pipeline.training.sparsity import magnitude_mask
 
 
 def weights_readings(network: nn.Module, x: Tensor, y: Tensor, tell: Tell) -> Iterator[Reading]:
-    """Each layer without the weights of least magnitude."""
-    layers = {name: m for name, m in network.named_modules() if isinstance(m, LAYERS)}
-    for done, (name, layer) in enumerate(layers.items()):
+    """Each layer without the weights of least magnitude; of an LSTM of each of its matrices."""
+    layers: dict[str, list[nn.Parameter]] = {}
+    for name, weight in matrices(network).items():
+        layers.setdefault(layer_of(network, name), []).append(weight)
+    for done, (name, weights) in enumerate(layers.items()):
         tell(f"weights of '{name}'", done / len(layers))
-        whole = layer.weight.detach().clone()
+        whole = [weight.detach().clone() for weight in weights]
         for level in KINDS["weights"].levels:
             with torch.no_grad():
-                layer.weight.copy_(whole * magnitude_mask(whole, 1 - level))
+                for weight, values in zip(weights, whole, strict=True):
+                    weight.copy_(values * magnitude_mask(values, 1 - level))
             yield Reading(name, "weights", level, accuracy(network, x, y))
         with torch.no_grad():
-            layer.weight.copy_(whole)
+            for weight, values in zip(weights, whole, strict=True):
+                weight.copy_(values)
+
+
+def layer_of(network: nn.Module, name: str) -> str:
+    """The layer that a weight of `matrices` belongs to."""
+    known = dict(network.named_modules())
+    return name if isinstance(known.get(name), LAYERS) else name.rpartition(".")[0]
 
 
 def channels_readings(network: nn.Module, x: Tensor, y: Tensor, tell: Tell) -> Iterator[Reading]:
@@ -42,6 +58,32 @@ def channels_readings(network: nn.Module, x: Tensor, y: Tensor, tell: Tell) -> I
             smaller = copy.deepcopy(network)
             drop_channels(smaller, x[:1], (cut,))
             yield Reading(cut.layer, "channels", level, accuracy(smaller, x, y))
+
+
+def recurrent_layers(network: nn.Module) -> list[str]:
+    """The names of LSTMs, each as often as it has layers and directions, which are nodes of the
+    graph."""
+    return [
+        name
+        for name, m in network.named_modules()
+        if isinstance(m, nn.LSTM)
+        for _ in range(m.num_layers * (1 + m.bidirectional))
+    ]
+
+
+def units_readings(network: nn.Module, x: Tensor, y: Tensor, tell: Tell) -> Iterator[Reading]:
+    """Each LSTM without the hidden units of least norm (l2). Raises ConfigError where it has some,
+    but none can lose any."""
+    if not any(isinstance(m, nn.LSTM) for m in network.modules()):
+        return
+    for name, parts in units_of(network, x[:1]).items():
+        scores = unit_scores(parts, name, "l2", Evidence(network, x, y, label_loss, 0))
+        for level in KINDS["channels"].levels:
+            tell(f"{level:.0%} of the units of '{name}'", 0.0)
+            units = scores.argsort(stable=True)[: round(level * len(scores))].tolist()
+            smaller = copy.deepcopy(network)
+            drop_units(smaller, x[:1], (Cut(name, tuple(units)),))
+            yield Reading(name, "channels", level, accuracy(smaller, x, y))
 
 
 def rank_readings(network: nn.Module, x: Tensor, y: Tensor, tell: Tell) -> Iterator[Reading]:
@@ -69,5 +111,9 @@ def network_readings(
         readings += channels_readings(network, x, y, tell)
     except ToolMissing as e:
         left_out.append(f"channels: {e}")
+    try:
+        readings += units_readings(network, x, y, tell)
+    except ConfigError as e:
+        left_out.append(str(e))
     readings += rank_readings(network, x, y, tell)
     return readings, left_out

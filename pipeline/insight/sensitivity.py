@@ -125,12 +125,16 @@ def bits_readings(
             yield Reading(name, "bits", bits, round(accuracy(outputs, y), 4))
 
 
-def names_of_layers(graph: Graph, layers: Sequence[str]) -> dict[str, str]:
+def names_of_layers(
+    graph: Graph, layers: Sequence[str], recurrent: Sequence[str] = ()
+) -> dict[str, str]:
     """By node, the layer of the network that its weights are called after in the graph.
 
-    torch's export calls weights `layer.weight`, with a number behind where it changed them.
+    torch's export calls weights `layer.weight`, with a number behind where it changed them. Those
+    of LSTMs lose their names; recurrent: the layer of each LSTM node, in order.
     """
-    names = {}
+    lstms = [node.name for node in graph.nodes if node.op == "lstm"]
+    names = dict(zip(lstms, recurrent, strict=True)) if len(lstms) == len(recurrent) else {}
     for node in graph.nodes:
         for slot in weight_slots(node)[:1]:
             layer, dot, _ = node.inputs[slot].rpartition(".weight")

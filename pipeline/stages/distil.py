@@ -64,6 +64,27 @@ class DistilStudent(Stage):
         own = (*distil_files(self.options), *augment_files(self.augment))
         return (*own, *teacher_files(self.teacher))
 
+    def check(self, known: Mapping[str, Artifact]) -> None:
+        """Whether the networks can be made, compared and cut, before the teacher is trained."""
+        need_torch(self.name)
+        from tinsmith.pipeline.training.cutting import cut_from
+        from tinsmith.pipeline.training.distillation import distillation
+        from tinsmith.pipeline.training.loop import repeatable
+        from tinsmith.pipeline.training.networks import as_one, make_network
+        from tinsmith.pipeline.training.results import read_samples, sample_of
+
+        samples = read_samples(known["load"].path)
+        sample, weights = sample_of(samples), weights_of(samples.tasks)
+        with repeatable(self.seed, self.threads):
+            models = (self.teacher.model, *self.teacher.members)
+            shown = as_one([make_network(model, sample, samples.tasks) for model in models])
+            for _, model in _labelled(self.options):
+                network = make_network(model, sample, samples.tasks)
+                if self.options.start == "teacher":
+                    cut_from(shown, network, sample)
+                distillation(self.options, shown, network, sample, weights)
+                shown = network
+
     def run(self, inputs: Mapping[str, Artifact], out_dir: Path, progress: Progress) -> None:
         need_torch(self.name)
         from tinsmith.pipeline.training.cutting import cut_from

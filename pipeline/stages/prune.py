@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from tinsmith.pipeline.training.distillation import Distillation
+    from tinsmith.pipeline.training.gradual import Plan
     from tinsmith.pipeline.training.loop import Epoch, Recipe, Samples
     from tinsmith.pipeline.training.networks import Weights
 
@@ -87,6 +88,21 @@ class PruneStudent(Stage):
         own = (*distil_files(self.distil), *augment_files(self.augment))
         return (*own, *teacher_files(self.teacher))
 
+    def check(self, known: Mapping[str, Artifact]) -> None:
+        """Whether so much can go, before anything is trained: tried on a student that was not."""
+        if self.options.scope in ("weights", "blocks"):
+            return
+        need_torch(self.name)
+        from tinsmith.pipeline.training.gradual import can_lose
+        from tinsmith.pipeline.training.loop import repeatable
+        from tinsmith.pipeline.training.networks import make_network
+        from tinsmith.pipeline.training.results import read_samples, sample_of
+
+        samples = read_samples(known["load"].path)
+        with repeatable(self.seed, self.threads):
+            student = make_network(self.distil.student, sample_of(samples), samples.tasks)
+            can_lose(student, samples, _plan(self.options))
+
     def run(self, inputs: Mapping[str, Artifact], out_dir: Path, progress: Progress) -> None:
         need_torch(self.name)
         from tinsmith.pipeline.training.distillation import distillation
@@ -130,20 +146,10 @@ class PruneStudent(Stage):
             path.unlink()
 
 
-def _remove(
-    options: Prune,
-    student: nn.Module,
-    samples: Samples,
-    recipe: Recipe,
-    loss: Distillation,
-    out_dir: Path,
-    progress: Progress,
-    early: Weights | None,
-) -> tuple[tuple[Epoch, ...], dict[str, Any]]:
-    """What leaves the network for good: channels, hidden units, layers."""
-    from tinsmith.pipeline.training.gradual import Plan, prune_gradually
+def _plan(options: Prune) -> Plan:
+    from tinsmith.pipeline.training.gradual import Plan
 
-    plan = Plan(
+    return Plan(
         options.macs,
         options.steps,
         options.step_epochs,
@@ -155,6 +161,22 @@ def _remove(
         options.schedule,
         options.folds,
     )
+
+
+def _remove(
+    options: Prune,
+    student: nn.Module,
+    samples: Samples,
+    recipe: Recipe,
+    loss: Distillation,
+    out_dir: Path,
+    progress: Progress,
+    early: Weights | None,
+) -> tuple[tuple[Epoch, ...], dict[str, Any]]:
+    """What leaves the network for good: channels, hidden units, layers."""
+    from tinsmith.pipeline.training.gradual import prune_gradually
+
+    plan = _plan(options)
     removed, history = prune_gradually(
         student, samples, plan, recipe, loss, out_dir, progress, early
     )

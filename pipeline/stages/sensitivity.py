@@ -45,7 +45,17 @@ class MeasureSensitivity(Stage):
         "tinsmith.pipeline.stages.common",
         *(
             f"tinsmith.pipeline.training.{part}"
-            for part in ("criteria", "cuts", "decompositions", "low_rank", "pruning", "sparsity")
+            for part in (
+                "criteria",
+                "cuts",
+                "decompositions",
+                "hidden",
+                "hidden_parts",
+                "low_rank",
+                "losses",
+                "pruning",
+                "sparsity",
+            )
         ),
     )
     tools: ClassVar[tuple[str, ...]] = (*TRAINING_TOOLS, "onnx", "torch-pruning")
@@ -68,7 +78,7 @@ class MeasureSensitivity(Stage):
     def run(self, inputs: Mapping[str, Artifact], out_dir: Path, progress: Progress) -> None:
         need_torch(self.name)
         from tinsmith.pipeline.frontends.onnx import input_axes
-        from tinsmith.pipeline.insight.layers import network_readings
+        from tinsmith.pipeline.insight.layers import network_readings, recurrent_layers
         from tinsmith.pipeline.insight.sensitivity import (
             Sensitivity,
             bits_readings,
@@ -97,7 +107,7 @@ class MeasureSensitivity(Stage):
             whole = accuracy(network, x, y)
             readings, left_out = network_readings(network, x, y, progress)
             known = [name for name, m in network.named_modules() if isinstance(m, LAYERS)]
-        names = names_of_layers(graph, known)
+            names = names_of_layers(graph, known, recurrent_layers(network))
         readings += bits_readings(graph, own, y.numpy(), progress, names)
         evidence = TEST if self.test else SEEN
         found = Sensitivity(self.model, evidence, len(y), whole, tuple(readings), tuple(left_out))

@@ -2,7 +2,8 @@
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from tinsmith.pipeline.errors import ConfigError
 from tinsmith.pipeline.flow import Progress
+from tinsmith.pipeline.tasks import weights_of
 from tinsmith.pipeline.training.criteria import Evidence, evidence_of, make_criterion
 from tinsmith.pipeline.training.cuts import Cut
 from tinsmith.pipeline.training.depth import drop_layers, remove_layers
@@ -17,6 +19,7 @@ from tinsmith.pipeline.training.distillation import Distillation
 from tinsmith.pipeline.training.folds import decided_on, trained_on
 from tinsmith.pipeline.training.hidden import drop_units, remove_units
 from tinsmith.pipeline.training.loop import Epoch, Recipe, Samples
+from tinsmith.pipeline.training.losses import label_loss
 from tinsmith.pipeline.training.networks import Weights, cost, widths
 from tinsmith.pipeline.training.pruning import drop_channels, remove_channels
 from tinsmith.pipeline.training.series import (
@@ -25,6 +28,9 @@ from tinsmith.pipeline.training.series import (
     read_finished,
     write_finished,
 )
+
+# Images that a try is measured on.
+_FEW = 16
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,21 @@ class Plan:
         if self.schedule == "gradual":
             return 1 - (1 - self.macs) * (1 - (1 - share) ** 3)
         return 1 - (1 - self.macs) * step / self.steps
+
+
+def can_lose(network: nn.Module, samples: Samples, plan: Plan) -> None:
+    """Prune an untrained `network` at once. Raises ConfigError where it has not what shall go, or
+    `plan.macs` is out of reach, neither of which training changes."""
+    sample = samples.x_test[:1].clone()
+    kept = int(cost(network, sample).total_macs * plan.keep(plan.steps))
+    blind = replace(
+        plan,
+        criterion="random" if plan.scope == "layers" else "l2",
+        allocation="budget" if plan.allocation == "sensitivity" else plan.allocation,
+    )
+    loss = partial(label_loss, weights=weights_of(samples.tasks))
+    if plan.macs < 1:
+        _remove(network, sample, kept, blind, evidence_of(network, samples, loss, _FEW, 0))
 
 
 def prune_gradually(

@@ -21,6 +21,8 @@ from tinsmith.pipeline.insight.effects import SHOWN, Flips, effects_of  # noqa: 
 from tinsmith.pipeline.insight.layers import (  # noqa: E402
     channels_readings,
     rank_readings,
+    recurrent_layers,
+    units_readings,
     weights_readings,
 )
 from tinsmith.pipeline.insight.saliency import saliency  # noqa: E402
@@ -163,6 +165,42 @@ def test_a_layer_that_can_spare_all_that_is_taken_loses_nothing() -> None:
         assert min(readings[key] for key in readings if key[0] == "0") < 100
     assert accuracy(net, x, said) == 100
     assert all(torch.equal(w, before[name]) for name, w in net.state_dict().items())
+
+
+def test_an_lstm_is_read_by_its_matrices_and_its_hidden_units() -> None:
+    class Rows(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lstm, self.head = nn.LSTM(12, 8, batch_first=True), nn.Linear(8, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.lstm(x.flatten(1, 2))[0][:, -1])
+
+    torch.manual_seed(0)
+    net = Rows().eval()
+    with torch.no_grad():  # the last four units do nothing, and nothing reads them
+        for weight in (net.lstm.weight_ih_l0, net.lstm.weight_hh_l0):
+            weight.mul_(4).view(4, 8, -1)[:, 4:] = 0
+        net.lstm.weight_hh_l0[:, 4:] = 0
+        net.head.weight[:, 4:] = 0
+        x = SAMPLES.x_test
+        net.head.bias.sub_(net(x).mean(0))  # so that every class is said
+    said = net(x).argmax(1)
+    told: list[str] = []
+
+    def listen(message: str, fraction: float) -> None:
+        told.append(message)
+
+    before = {name: w.clone() for name, w in net.state_dict().items()}
+    units = {r.level: r.accuracy for r in units_readings(net, x, said, listen)}
+    assert units[0.25] == units[0.5] == 100 > units[0.75]
+    assert "50% of the units of 'lstm'" in told
+    weights = {(r.layer, r.level): r.accuracy for r in weights_readings(net, x, said, listen)}
+    assert weights["lstm", 0.5] == 100 > weights["lstm", 0.9]
+    assert accuracy(net, x, said) == 100
+    assert all(torch.equal(w, before[name]) for name, w in net.state_dict().items())
+    assert recurrent_layers(net) == ["lstm"]
+    assert not list(units_readings(nn.Sequential(nn.Linear(2, 2)), x, said, listen))
 
 
 def test_layers_to_spare_are_those_that_mind_much_more_than_the_others() -> None:

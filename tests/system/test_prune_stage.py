@@ -15,6 +15,7 @@ pytest.importorskip("torch_pruning", reason="pruning needs torch-pruning")
 from support.corners import corners  # noqa: E402
 from tinsmith.pipeline.config import load_config  # noqa: E402
 from tinsmith.pipeline.deployment import make_program, temporary_build  # noqa: E402
+from tinsmith.pipeline.errors import ConfigError  # noqa: E402
 from tinsmith.pipeline.flow import Event, run_flow  # noqa: E402
 from tinsmith.pipeline.interpreter import run_samples  # noqa: E402
 from tinsmith.pipeline.model_files import read_model  # noqa: E402
@@ -104,6 +105,22 @@ def run(folder: Path, prune: str, model: str = "Net", epochs: int = 0) -> tuple[
 
 def metrics(folder: Path) -> Any:
     return json.loads((folder / "metrics.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("prune", "message"),
+    [
+        ("macs = 0.01", r"\[prune\] macs: \d+ MACs can't be reached"),
+        ('scope = "hidden"', "no hidden units can go: the network has no LSTM"),
+    ],
+)
+def test_what_can_not_go_is_told_before_the_teacher_is_trained(
+    prune: str, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        run(tmp_path, prune)
+    cache = tmp_path / "out" / ".cache"
+    assert any(cache.glob("load-*")) and not any(cache.glob("teacher-*"))
 
 
 def test_two_of_four_weights_are_zeros_in_the_integer_graph_and_the_stage_says_what_for(

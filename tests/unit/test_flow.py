@@ -384,3 +384,38 @@ run_flow([Number(9)], Path({str(tmp_path / "out")!r}), progress=wait)
     assert left.endswith(".partial")
     assert ran([Number(9)], tmp_path / "out") == ["number"]
     assert (tmp_path / "out" / "number" / "n.txt").read_text() == "9"
+
+
+@dataclass(frozen=True)
+class Long(Sign):
+    """As Sign, but it takes long."""
+
+    resumable: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class Picky(Report):
+    """As Report, of small numbers only, and not of all networks that stand for others."""
+
+    most: int = 9
+
+    def check(self, known: Mapping[str, Artifact]) -> None:
+        assert set(known) == {"number"}
+        if int(known["number"].file("n.txt").read_text()) > self.most:
+            raise ConfigError(f"at most {self.most} can be told of")
+
+
+def test_what_a_later_stage_will_refuse_is_told_before_a_long_one_runs(tmp_path: Path) -> None:
+    events: list[tuple[str, str]] = []
+
+    def listen(event: Event) -> None:
+        events.append((event.stage, event.kind))
+
+    with pytest.raises(ConfigError, match="at most 9 can be told of"):
+        run_flow([Number(20), Long(), Picky()], tmp_path, progress=listen)
+    assert ("number", "done") in events
+    assert not any(stage == "sign" for stage, _ in events)
+    run_flow([Number(20), Long(), Picky()], tmp_path, to="sign")
+    run_flow([Number(3), Long(), Picky()], tmp_path)
+    # Behind a stage that changes what later ones are given, nothing can be said yet.
+    run_flow([Number(20), Negative(), Long(), Picky()], tmp_path)
