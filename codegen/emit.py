@@ -277,15 +277,18 @@ def _keys(program: Program) -> list[str]:
 
     With few registers a layer in stripes has its function for itself: what differs from layer to
     layer would lie on the stack, as parameters and as numbers that run keeps for the next call.
-    A plan that is literal has one for its shape, or for all stripes of its layer.
+    A literal plan has one for its shape, or for all stripes of its layer.
     """
     calls = Counter(s.node.name for s in program.steps)
     few = _has_few_registers(program)
 
     def own(step: Step) -> str:
+        literal = step.plan.literal or (few and step.plan.literal_if_few)
         if step.is_layer and calls[step.node.name] > 1:
-            return step.node.name if few or step.plan.literal else ""
-        return json.dumps(step.plan.shape, sort_keys=True) if step.plan.literal else ""
+            return step.node.name if few or literal else ""
+        if not literal or program.objective == "size":
+            return ""
+        return json.dumps(step.plan.shape, sort_keys=True)
 
     return [f"{own(s)}|{_key(s)}" for s in program.steps]
 

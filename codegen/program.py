@@ -104,7 +104,8 @@ class KernelPlan:
         parameters where they differ.
     overlap: by input index, how the first output may lie over that input.
     literal: calls share a function only where their shapes agree, since literals save more than
-        the function takes; but not the stripes of a layer.
+        the function takes, unless bytes alone count; but not the stripes of a layer.
+    literal_if_few: the same on cores of few registers, where parameters lie on the stack.
     """
 
     fixed: Mapping[str, Any]
@@ -114,6 +115,7 @@ class KernelPlan:
     scratch_bytes: int = 0
     overlap: Mapping[int, Overlap] | None = None
     literal: bool = False
+    literal_if_few: bool = False
 
 
 @dataclass(frozen=True)

@@ -239,7 +239,7 @@ def depthwise_plan(call: OpCall) -> KernelPlan:
         (weights_constant(call, w, "height, width, channel"), *parts.constants),
         kh * kw * ic if padded else 0,
         {0: window_overlap(call, reads_first=False)},
-        literal_if_few=True,
+        literal_if_few=not padded,  # the copies take more than what literals save
     )
 
 
