@@ -1,4 +1,5 @@
-"""Loops that run once, taken out of generated C: their body stands alone, their index is 0."""
+"""Loops that run once, taken out of generated C: their body stands alone, their index is 0, and
+what would have been for a next round goes."""
 
 from __future__ import annotations
 
@@ -7,6 +8,8 @@ import re
 _LOOP = re.compile(r"^( *)for \(int32_t (\w+) = 0; \2 < 1; \2\+\+\) \{$")
 _DECLARED = re.compile(r"^ *(?:const )?\w+ \*?(?:const )?(\w+)(?:\[[^\]]*\])?(?: = .*|;)$")
 _NAME = re.compile(r"\b[a-z_]\w*\b")
+_COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
+_ADVANCE = re.compile(r"^    \w+ \+= [^=]*;$")  # of a pointer of the function's own
 # Sums with a term of 0 times something, and parentheses that are left around a single term.
 _PLAINER = (
     (re.compile(r"(?<=[(\[])0(?: \* \w+)* \+ "), ""),
@@ -39,7 +42,26 @@ def without_single_loops(function: str) -> str:
             at += 1
         else:
             lines[at : end + 1] = plain
+            lines = _without_advances(lines)
     return "\n".join(lines)
+
+
+def _without_advances(lines: list[str]) -> list[str]:
+    """Without the last statements of the function, where they only move on what nobody reads.
+
+    One stays where a parameter would not be used any more without it.
+    """
+    end = len(lines)
+    while end and lines[end - 1] in ("", "}"):
+        end -= 1
+    kept = end
+    while kept and _ADVANCE.match(lines[kept - 1]):
+        kept -= 1
+    opened = lines.index("{") if "{" in lines else 0
+    body = {*_NAME.findall("\n".join(lines[opened:kept]))}
+    if not {*_NAME.findall("\n".join(lines[kept:end]))} <= body:
+        return lines
+    return lines[:kept] + lines[end:]
 
 
 def _body(lines: list[str], at: int, indent: str) -> list[str] | None:
@@ -62,7 +84,7 @@ def _unwrapped(body: list[str], index: str, others: list[str]) -> list[str] | No
             text = pattern.sub(plainer, text)
     if re.search(r"\b0 \*|\* 0\b|\b0 \+ ", text):
         return None
-    rest = "\n".join(others)
+    rest = _COMMENT.sub("", "\n".join(others))
     lost = {*_NAME.findall("\n".join(body))} - {*_NAME.findall(text)}
     if any(re.search(rf"\b{n}\b", rest) and not _is_read(n, rest) for n in lost):
         return None

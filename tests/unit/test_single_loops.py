@@ -21,7 +21,7 @@ def test_a_loop_of_one_round_is_its_body() -> None:
         "}",
     )
     assert without_single_loops(text) == function(
-        "for (int32_t i = 0; i < 9; i++) {", "    x[i * 3] = 0;", "}", "x += 27;"
+        "for (int32_t i = 0; i < 9; i++) {", "    x[i * 3] = 0;", "}"
     )
 
 
@@ -71,3 +71,46 @@ def test_sums_lose_their_terms_of_nothing_wherever_they_stand() -> None:
 )  # fmt: skip
 def test_a_loop_stays_where_its_body_would_mean_something_else(body: list[str]) -> None:
     assert without_single_loops(function(*body)) == function(*body)
+
+
+def test_what_moves_on_for_a_next_round_goes_with_it() -> None:
+    text = function(
+        "for (int32_t n = 0; n < 1; n++) {",
+        "    for (int32_t i = 0; i < 9; i++) {",
+        "        *x = y[0];",
+        "        x += 3;",
+        "    }",
+        "    x += 27;",
+        "    y += 9;",
+        "}",
+    )
+    assert without_single_loops(text) == function(
+        "for (int32_t i = 0; i < 9; i++) {", "    *x = y[0];", "    x += 3;", "}"
+    )
+
+
+def test_what_moves_on_before_it_is_read_stays() -> None:
+    text = function(
+        "for (int32_t n = 0; n < 1; n++) {",
+        "    x += 27;",
+        "}",
+        "x[0] = 0;",
+    )
+    assert without_single_loops(text) == function("x += 27;", "x[0] = 0;")
+
+
+def test_what_moves_on_stays_where_a_parameter_is_used_nowhere_else() -> None:
+    loop = ("for (int32_t n = 0; n < 1; n++) {", "    x[n] = 0;", "    x += step;", "}")
+    assert without_single_loops(function(*loop)) == function("x[0] = 0;", "x += step;")
+    used = function(*loop[:2], "    g(step);", *loop[2:])
+    assert without_single_loops(used) == function("x[0] = 0;", "g(step);")
+
+
+def test_a_name_in_a_comment_is_no_other_variable() -> None:
+    text = "/* Divided by the sum. */\n" + function(
+        "for (int32_t n = 0; n < 1; n++) {",
+        "    const int32_t sum = x[0];",
+        "    x[1] = sum;",
+        "}",
+    )
+    assert "for" not in without_single_loops(text)

@@ -262,40 +262,36 @@ static void fully_connected_c(const int8_t *x, int8_t *y, const int8_t *weights,
 /* Softmax of each row: exp(x - max) from a table, divided by the sum in fixed point. */
 static void softmax_c(const int8_t *x, int8_t *y, const int32_t *exp_table)
 {
-    for (int32_t row = 0; row < 1; row++) {
-        int32_t top = -128;
-        for (int32_t i = 0; i < 3; i++) {
-            top = x[i] > top ? x[i] : top;
+    int32_t top = -128;
+    for (int32_t i = 0; i < 3; i++) {
+        top = x[i] > top ? x[i] : top;
+    }
+    int32_t sum = 0; /* Q12.19 */
+    for (int32_t i = 0; i < 3; i++) {
+        const int32_t d = top - x[i];
+        sum += d < 222 ? round_shift(exp_table[d], 12) : 0;
+    }
+    /* 1 / sum: the sum is shifted up to 1.f, then 1 / (1 + f) is found by three Newton steps. */
+    int32_t headroom = 0;
+    while (((uint32_t)sum << headroom) < UINT32_C(0x80000000)) {
+        headroom++;
+    }
+    const int32_t fraction = (int32_t)(((uint32_t)sum << headroom) - UINT32_C(0x80000000));
+    const int32_t half = (int32_t)(((int64_t)fraction + INT64_C(0x80000000)) >> 1);
+    int32_t r = 1515870810 + high_multiply(half, -1010580540); /* 48/17 - 32/17 * half, Q2.29 */
+    for (int32_t i = 0; i < 3; i++) {
+        const int32_t error = (1 << 29) - high_multiply(half, r);
+        r += high_multiply(r, error) * 4;
+    }
+    const int32_t reciprocal = r > (INT32_MAX >> 1) ? INT32_MAX : r * 2;
+    const int32_t right = 12 - headroom + 31 - 8;
+    for (int32_t i = 0; i < 3; i++) {
+        const int32_t d = top - x[i];
+        int32_t p = 0;
+        if (d < 222) {
+            p = round_shift(high_multiply(reciprocal, exp_table[d]), right);
         }
-        int32_t sum = 0; /* Q12.19 */
-        for (int32_t i = 0; i < 3; i++) {
-            const int32_t d = top - x[i];
-            sum += d < 222 ? round_shift(exp_table[d], 12) : 0;
-        }
-        /* 1 / sum: the sum is shifted up to 1.f, then 1 / (1 + f) is found by three Newton steps. */
-        int32_t headroom = 0;
-        while (((uint32_t)sum << headroom) < UINT32_C(0x80000000)) {
-            headroom++;
-        }
-        const int32_t fraction = (int32_t)(((uint32_t)sum << headroom) - UINT32_C(0x80000000));
-        const int32_t half = (int32_t)(((int64_t)fraction + INT64_C(0x80000000)) >> 1);
-        int32_t r = 1515870810 + high_multiply(half, -1010580540); /* 48/17 - 32/17 * half, Q2.29 */
-        for (int32_t i = 0; i < 3; i++) {
-            const int32_t error = (1 << 29) - high_multiply(half, r);
-            r += high_multiply(r, error) * 4;
-        }
-        const int32_t reciprocal = r > (INT32_MAX >> 1) ? INT32_MAX : r * 2;
-        const int32_t right = 12 - headroom + 31 - 8;
-        for (int32_t i = 0; i < 3; i++) {
-            const int32_t d = top - x[i];
-            int32_t p = 0;
-            if (d < 222) {
-                p = round_shift(high_multiply(reciprocal, exp_table[d]), right);
-            }
-            y[i] = (int8_t)clamp(p - 128, -128, 127);
-        }
-        x += 3;
-        y += 3;
+        y[i] = (int8_t)clamp(p - 128, -128, 127);
     }
 }
 
