@@ -65,11 +65,17 @@ class Case:
     bits: Mapping[str, int]
 
 
-NETWORKS: Mapping[str, Case] = {
-    "lenet-300-100": Case(
-        lenet_300_100, {"1": 0.06, "3": 0.09, "5": 0.4}, {"1": 4, "3": 4, "5": 5}
+_WIDE = Case(lenet_300_100, {"1": 0.06, "3": 0.09, "5": 0.4}, {"1": 4, "3": 4, "5": 5})
+# Clothes need more of LeNet-5's weights than digits do, of which there are far too many.
+CASES: Mapping[tuple[str, str], Case] = {
+    ("lenet-300-100", "fashion"): _WIDE,
+    ("lenet-300-100", "mnist"): _WIDE,
+    ("lenet-5", "fashion"): Case(
+        lenet_5,
+        {"0": 0.8, "2": 0.22, "5": 0.04, "7": 0.4},
+        {"0": 5, "2": 4, "5": 4, "7": 4},
     ),
-    "lenet-5": Case(
+    ("lenet-5", "mnist"): Case(
         lenet_5,
         {"0": 0.6, "2": 0.1, "5": 0.025, "7": 0.2},
         {"0": 4, "2": 4, "5": 3, "7": 4},
@@ -87,7 +93,7 @@ def samples_of(data: str, seed: int) -> Samples:
     return Samples(**parts, tasks=dataset.tasks)
 
 
-def measure(case: Case, name: str, data: str, seed: int) -> dict[str, float]:
+def measure(name: str, data: str, seed: int) -> dict[str, float]:
     """Train, compress, write the file, read it again, and measure; kept under the name."""
     folder = OUT / f"{name}-{data}-{seed}"
     result = folder / "result.json"
@@ -95,7 +101,7 @@ def measure(case: Case, name: str, data: str, seed: int) -> dict[str, float]:
         known: dict[str, float] = json.loads(result.read_text())
         return known
     folder.mkdir(parents=True, exist_ok=True)
-    samples = samples_of(data, seed)
+    case, samples = CASES[name, data], samples_of(data, seed)
     # Little augmentation, the same for the float network and its compression.
     change = Augment(rotate_degrees=0, shift_pixels=1, scale=0, shear=0, flip=data == "fashion")
     many = len(samples.y_train) >= 20_000
@@ -163,17 +169,17 @@ float bytes | file bytes | smaller by | published, MNIST |
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--networks", nargs="+", choices=[*NETWORKS], default=[*NETWORKS])
+    parser.add_argument("--networks", nargs="+", choices=[*PUBLISHED], default=[*PUBLISHED])
     parser.add_argument("--data", nargs="+", choices=DATA, default=[*DATA])
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     rows = []
     for data in args.data:
         for name in args.networks:
-            found = measure(NETWORKS[name], name, data, args.seed)
+            found = measure(name, data, args.seed)
             rows.append(row(name, data, found))
             print(f"\r\033[K{rows[-1]}", flush=True)
-    if len(rows) == 2 * len(NETWORKS):
+    if len(rows) == len(CASES):
         write_section(PAGE, "deep-compression", section(rows, args.seed))
     return 0
 

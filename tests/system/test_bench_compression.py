@@ -83,9 +83,9 @@ def test_the_networks_of_deep_compression_have_the_sizes_of_the_paper(
     deep = bench["deep_compression"]
     sizes = {
         name: sum(p.numel() for p in case.make().parameters())
-        for name, case in deep.NETWORKS.items()
+        for (name, _), case in deep.CASES.items()
     }
     assert sizes == {"lenet-300-100": 266_610, "lenet-5": 431_080}
-    for case in deep.NETWORKS.values():
+    for case in deep.CASES.values():
         layers = dict(case.make().named_modules())
         assert set(case.density) == set(case.bits) <= set(layers)

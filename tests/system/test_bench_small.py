@@ -237,7 +237,7 @@ def test_deep_compression_measures_the_network_of_the_file(
     )
     monkeypatch.setattr(deep, "samples_of", lambda data, seed: large)
     monkeypatch.setattr(deep, "OUT", tmp_path)
-    found = deep.measure(deep.NETWORKS["lenet-300-100"], "lenet-300-100", "mnist", 0)
+    found = deep.measure("lenet-300-100", "mnist", 0)
     assert found["drop"] <= 10
     assert found["nonzero"] < 0.1 * found["values"]
     assert found["float_bytes"] > 20 * found["file_bytes"]
