@@ -16,6 +16,7 @@ from tinsmith.codegen.kernels.mac import misses, window_fields, window_overlap
 from tinsmith.codegen.kernels.movement import copy_pointers
 from tinsmith.codegen.kernels.packing import c_comment, c_identifier, shape_text
 from tinsmith.codegen.kernels.wide import WideParts, wide_parts
+from tinsmith.codegen.kernels.wide_pays import conv2d_pays, fully_connected_pays
 from tinsmith.codegen.program import Constant, KernelPlan, Overlap, Pointer
 from tinsmith.pipeline.ops import OpCall, conv2d, fully_connected
 
@@ -24,14 +25,18 @@ COLUMN = Pointer("int16_t", "column", ("scratch", 0))
 
 
 def conv2d_when(call: OpCall) -> bool:
-    """One group, windows whose rows are runs of the input."""
+    """One group, windows whose rows are runs of the input, enough of products."""
     if not is_int16(call) or call.input(0).shape[3] != call.input(1).shape[3]:
         return False
-    return call.attrs.dilation[1] == 1 and _is_short(_conv2d_parts(call))
+    if call.attrs.dilation[1] != 1 or not conv2d_pays(call):
+        return False
+    return _is_short(_conv2d_parts(call))
 
 
 def fully_connected_when(call: OpCall) -> bool:
-    return is_int16(call) and _is_short(_fully_connected_parts(call))
+    if not is_int16(call) or not fully_connected_pays(call):
+        return False
+    return _is_short(_fully_connected_parts(call))
 
 
 def _is_short(parts: WideParts) -> bool:

@@ -9,19 +9,31 @@ import numpy as np
 import pytest
 
 from cases_int16_mac import INT16_MAC_CASES
+from support.case import Case
 from support.kernel_edges import check
 from support.mac_cases import ConvSpec, FcSpec, conv_case, fully_connected_case
 from support.merge import merge
-from tinsmith.codegen.kernels import kernels_of
+from tinsmith.codegen.kernels import kernels_of, wide_dsp, wide_pays
 from tinsmith.codegen.kernels.mac import window_overlap
 from tinsmith.codegen.lower import lower
 from tinsmith.pipeline.graph import Activation, DType, Graph
 from tinsmith.pipeline.ops import OpCall, call_of
+from tinsmith.pipeline.tuning import measure_kernel
+from tinsmith.pipeline.validation import random_samples
 from tinsmith.targets.cores import CORES_BY_NAME
+from tinsmith.targets.target import target_named
 from tinsmith.targets.toolchains import sanitizers_available
 
 DSP = CORES_BY_NAME["cortex-m4"].isa
+M4 = target_named("cortex-m4")
 RELU, NONE = Activation.RELU, Activation.NONE
+
+
+@pytest.fixture
+def at_every_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernels also take layers on which plain C is faster."""
+    for op in ("conv2d", "fully_connected"):
+        monkeypatch.setattr(wide_dsp, f"{op}_pays", lambda call: True)
 
 
 def filled(graph: Graph, value: int) -> Graph:
@@ -60,11 +72,13 @@ def edges() -> list[Graph]:
     return graphs
 
 
+@pytest.mark.usefixtures("at_every_size")
 @pytest.mark.parametrize("target", ["cortex-m4", "cortex-m33"])
 def test_the_kernels_equal_the_interpreter_at_every_edge(target: str, tmp_path: Path) -> None:
     check([merge("edges", edges())], target, tmp_path, 4)
 
 
+@pytest.mark.usefixtures("at_every_size")
 def test_their_c_models_give_the_same_bytes_on_the_host(tmp_path: Path) -> None:
     graph = merge("edges", edges()[::3])
     check([graph], "host", tmp_path, 4, isa=DSP, sanitize=sanitizers_available())
@@ -75,6 +89,7 @@ def case(op: str, name: str) -> Graph:
     return found.build(np.random.default_rng(0))
 
 
+@pytest.mark.usefixtures("at_every_size")
 @pytest.mark.parametrize(
     ("op", "name", "kernel"),
     [
@@ -93,6 +108,32 @@ def test_the_pairs_are_for_sums_that_fit_an_int32(op: str, name: str, kernel: st
     graph = case(op, name)
     call = call_of(graph, graph.nodes[0])
     assert next(k.name for k in kernels_of(op, DSP) if k.when(call)) == kernel
+
+
+@pytest.mark.usefixtures("at_every_size")
+@pytest.mark.parametrize(
+    "case",
+    [
+        conv_case(ConvSpec("point", (1, 4, 4, 32), 8, (1, 1), dtype=DType.INT16)),
+        conv_case(ConvSpec("window", (1, 6, 6, 3), 4, (3, 3), pads="same", dtype=DType.INT16)),
+        # Half of what the tiles make is thrown away.
+        conv_case(ConvSpec("channel", (1, 6, 6, 8), 1, (3, 3), pads="same", dtype=DType.INT16)),
+        # Eight of nine taps are border, which plain C leaves out.
+        conv_case(ConvSpec("border", (1, 1, 1, 16), 8, (3, 3), pads="same", dtype=DType.INT16)),
+        fully_connected_case(FcSpec("dense", (1, 32), 32, 8, dtype=DType.INT16)),
+        fully_connected_case(FcSpec("one", (1, 32), 32, 1, dtype=DType.INT16)),
+    ],
+    ids=lambda case: case.name,
+)
+def test_pairs_are_taken_where_they_are_faster(case: Case) -> None:
+    graph = case.build(np.random.default_rng(0))
+    call = call_of(graph, graph.nodes[0])
+    pairs, plain = (
+        measure_kernel(graph, f"{call.op}_{kind}", M4, random_samples(graph, 1)).instructions
+        for kind in ("int16_dsp", "int16")
+    )
+    pays = wide_pays.conv2d_pays if call.op == "conv2d" else wide_pays.fully_connected_pays
+    assert pays(call) == (pairs < plain), f"{pairs:.0f} instead of {plain:.0f} instructions"
 
 
 def test_a_layer_on_int16_overlaps_its_input_by_twice_the_bytes_of_int8() -> None:
