@@ -101,6 +101,7 @@ class Stage(Protocol):
         """Raise what `run` will raise in the end, as far as it follows from the results that are
         there before the stages in between have run. known: results by the names that are asked for.
         """
+        return
 
     def run(self, inputs: Mapping[str, Artifact], out_dir: Path, progress: Progress) -> None:
         """Write the result's files into `out_dir`, and nothing anywhere else."""
