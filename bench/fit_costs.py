@@ -1,12 +1,13 @@
 """Fits the cost model to measurements in the emulator and writes codegen/cost_table.py.
 
-    python bench/fit_costs.py [--cores cortex-m4 ...] [--layers 70] [--check 30] [--seed 0] [--dry]
+    python bench/fit_costs.py [--cores cortex-m4 ...] [--ops conv2d ...] [--layers 70] [--check 30]
+                              [--seed 0] [--dry]
 
 Per core and op, a seeded grid of layers is measured with every kernel that can compute it. The
 coefficients are those of the least relative error, none below 0. Then layers of another seed are
 measured, to see what is chosen for them: the script prints each kernel's error, and every layer for
 which the objectives "time" or "balanced" choose a kernel that takes more instructions than the
-plain C one. Cores that are left out keep what they have. --dry writes nothing.
+plain C one. Cores and ops that are left out keep what they have. --dry writes nothing.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ from scipy.optimize import nnls
 from tinsmith.codegen import cost
 from tinsmith.codegen.choice import usable_kernels
 from tinsmith.codegen.cost import QUANTITIES, dims_of
+from tinsmith.codegen.kernels import kernels_of
 from tinsmith.pipeline.ops import OpCall
-from tinsmith.targets.target import target_named
+from tinsmith.targets.target import Target, target_named
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLE_FILE = ROOT / "codegen" / "cost_table.py"
@@ -57,6 +59,9 @@ _WINDOW_C = (
 )  # fmt: skip
 # What the instructions of a kernel depend on.
 INSTRUCTIONS: Mapping[str, tuple[str, ...]] = {
+    "add_saturated_dsp": ("call", "outputs", "first outputs"),
+    "add_saturated_m3": ("call", "outputs", "first outputs"),
+    "add_weighted": ("call", "limited", "outputs", "limited outputs"),
     "conv2d_c": (
         "call", "rows", "pixels", "pixels twos", "outputs", "macs", "odd macs", *_GATHER,
         "odd gathered",
@@ -163,7 +168,7 @@ def check(rows: Sequence[Measured], isa: tuple[str, ...]) -> None:
         for m in rows:
             ((taken,),) = usable_kernels(m.graph, isa, objective).values()
             counts = {k: c.instructions for k, c in m.costs.items()}
-            plain = counts[f"{m.call.op}_c"]
+            plain = min(counts[k.name] for k in kernels_of(m.call.op, ("c",)) if k.name in counts)
             lost.append(counts[taken.name] / min(counts.values()) - 1)
             if counts[taken.name] > plain:
                 slower.append((counts[taken.name] / plain - 1, taken.name, m.call))
@@ -175,6 +180,12 @@ def check(rows: Sequence[Measured], isa: tuple[str, ...]) -> None:
         for by, name, call in sorted(slower, key=lambda s: -s[0]):
             shapes = f"{call.input(0).shape} by {call.input(1).shape}, {call.attrs}"
             print(f"    {name} is {100 * by:.0f} % slower: {shapes}")
+
+
+def grids(ops: Sequence[str], target: Target, count: int, seed: int) -> list[Measured]:
+    """`count` layers of each op; without those that no kernel with a cost can compute."""
+    found = (measure_grid(op, target, count, seed, INSTRUCTIONS) for op in ops)
+    return [m for grid in found for m in grid if m.costs]
 
 
 def write_table(path: Path, table: Mapping[str, Mapping[str, Fitted]]) -> None:
@@ -201,6 +212,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--check", type=int, default=30, help="others to choose for, per op and core"
     )
     parser.add_argument("--cores", nargs="+", choices=tuple(CORES.values()), default=None)
+    parser.add_argument("--ops", nargs="+", choices=OPS, default=list(OPS))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--dry", action="store_true", help="write nothing")
     options = parser.parse_args(arguments)
@@ -210,11 +222,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             continue
         target = target_named(core)
         print(f"{core}:", flush=True)
-        rows = [m for op in OPS for m in measure_grid(op, target, options.layers, options.seed)]
-        table[family] = fit_family(rows)
-        others = [
-            m for op in OPS for m in measure_grid(op, target, options.check, options.seed + 1)
-        ]
+        fitted = fit_family(grids(options.ops, target, options.layers, options.seed))
+        table[family] = {**cost.TABLE.get(family, {}), **fitted}
+        others = grids(options.ops, target, options.check, options.seed + 1)
         with patch.object(cost, "TABLE", table):
             check(others, target.isa)
         if not options.dry:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from tinsmith.codegen.cost import Cost
 from tinsmith.codegen.kernels import kernels_of
 from tinsmith.pipeline.graph import Activation, DType, Graph, GraphBuilder, QuantParams
 from tinsmith.pipeline.ops import OpCall, call_of
+from tinsmith.pipeline.ops.add import AddAttrs
 from tinsmith.pipeline.ops.conv2d import Conv2dAttrs
 from tinsmith.pipeline.ops.depthwise_conv2d import DepthwiseConv2dAttrs
 from tinsmith.pipeline.ops.fully_connected import FullyConnectedAttrs
@@ -19,7 +20,7 @@ from tinsmith.pipeline.tuning import measure_kernel
 from tinsmith.pipeline.validation import random_samples
 from tinsmith.targets.target import Target
 
-OPS = ("conv2d", "depthwise_conv2d", "fully_connected")
+OPS = ("conv2d", "depthwise_conv2d", "fully_connected", "add")
 MOST_MACS = 400_000  # of a layer, so that a grid takes minutes
 # Half of the layers are as networks mostly have them.
 USUAL_CHANNELS = (4, 8, 12, 16, 24, 32, 64)
@@ -51,24 +52,44 @@ class _Layer:
     macs: int
 
 
-def measure_grid(op: str, target: Target, count: int, seed: int) -> Iterator[Measured]:
-    """`count` layers, the same for a seed."""
+def measure_grid(
+    op: str, target: Target, count: int, seed: int, kernels: Container[str]
+) -> Iterator[Measured]:
+    """`count` layers, the same for a seed, by those of the kernels that can compute them."""
     for graph in grid(op, count, seed):
         call = call_of(graph, graph.nodes[0])
         samples = random_samples(graph, 1)
-        kernels = [k.name for k in kernels_of(op, target.isa) if k.when(call)]
-        yield Measured(graph, {k: measure_kernel(graph, k, target, samples) for k in kernels})
+        able = [k.name for k in kernels_of(op, target.isa) if k.name in kernels and k.when(call)]
+        yield Measured(graph, {k: measure_kernel(graph, k, target, samples) for k in able})
 
 
 def grid(op: str, count: int, seed: int) -> Iterator[Graph]:
     """Graphs of one layer."""
     rng = np.random.default_rng([seed, OPS.index(op)])
+    if op == "add":
+        yield from (_sum(rng) for _ in range(count))
+        return
     made = 0
     while made < count:
         layer = _dense(rng) if op == "fully_connected" else _window(op, rng)
         if layer is not None and layer.macs <= MOST_MACS:
             made += 1
             yield _graph(op, layer, rng)
+
+
+def _sum(rng: np.random.Generator) -> Graph:
+    """Two tensors of one shape: half of them small, all of scales that are not far apart. Some of
+    the sums can't leave the range of the output."""
+    builder = GraphBuilder("add")
+    size = int(rng.integers(1, 33)) if rng.integers(2) else int(2 ** rng.uniform(5, 12))
+    names = []
+    for name in ("a", "b"):
+        quant = QuantParams.per_tensor(rng.uniform(0.03, 0.06), int(rng.integers(-128, 128)))
+        names.append(builder.input(name, (1, size), DType.INT8, quant))
+    activation = _activation(rng)
+    zero_point = -128 if activation is Activation.RELU else int(rng.integers(-40, 40))
+    quant = QuantParams.per_tensor(rng.uniform(0.06, 0.14), zero_point)
+    return builder.build([builder.node("add", names, AddAttrs(activation), quant=quant)])
 
 
 def _dense(rng: np.random.Generator) -> _Layer:

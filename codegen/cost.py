@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinsmith.codegen.cost_table import TABLE
+from tinsmith.codegen.kernels.sums import weighted, weighted_when
 from tinsmith.pipeline.ops import OpCall
 
 GROUP_SUM = 255  # what the weights of a group may add up to where two pixels share a multiply
@@ -35,9 +36,10 @@ class Cost:
 
 @dataclass(frozen=True)
 class Dims:
-    """The sizes of a layer that multiplies and accumulates.
+    """The sizes of a layer that multiplies and accumulates, or of a sum.
 
-    rows: output rows of all images; a row of a fully connected layer is a pixel.
+    rows: output rows of all images; a row of a fully connected layer is a pixel, and so is a value
+    of a sum.
     taps: products of one output. in_channels: of the whole input. border: pixels whose window
     crosses the edge. columns: of the input under a row of windows. direct: windows of one pixel,
     read where they lie. groups: into which the taps must be dealt at least, for GROUP_SUM.
@@ -57,6 +59,7 @@ class Dims:
     moves: bool
     padded: bool
     groups: int
+    limited: bool = False
 
     @property
     def gathered(self) -> int:
@@ -70,7 +73,9 @@ class Dims:
 
 
 def dims_of(call: OpCall) -> Dims | None:
-    """None for an op that does not multiply and accumulate by constant weights."""
+    """None for an op that is no sum and does not multiply and accumulate by constant weights."""
+    if call.op == "add":
+        return _sum_dims(call)
     if call.op not in ("conv2d", "depthwise_conv2d", "fully_connected"):
         return None
     weights = call.input(1)
@@ -108,6 +113,16 @@ def dims_of(call: OpCall) -> Dims | None:
     )
 
 
+def _sum_dims(call: OpCall) -> Dims | None:
+    """None where no weighted sum is proven, so that there is but one kernel."""
+    found = weighted(call) if weighted_when(call) else None
+    if found is None:
+        return None
+    size = call.output.size
+    limited = found.shift < 24  # what fits 32 bits fits 8 of them after such a shift
+    return Dims(1, size, 1, 0, 1, 1, 1, 0, size, True, True, False, False, 0, limited)
+
+
 def _inside(count: int, stride: int, pad: int, span: int, size: int) -> int:
     """How many windows along an axis lie inside the image."""
     starts = np.arange(count) * stride - pad
@@ -136,6 +151,9 @@ QUANTITIES: Mapping[str, Callable[[Dims], float]] = {
     "border bytes": lambda d: d.border * d.kernel_h * d.kernel_w * d.in_channels,
     "border taps": lambda d: d.border * d.kernel_h * d.kernel_w,
     "outputs": lambda d: d.pixels * d.channels,
+    "first outputs": lambda d: min(d.pixels * d.channels, 31),
+    "limited": lambda d: d.limited,
+    "limited outputs": lambda d: d.limited * d.pixels * d.channels,
     "padded outputs": lambda d: d.padded * d.pixels * d.channels,
     "padded window rows": lambda d: d.padded * d.pixels * d.channels * d.kernel_h,
     "padded pixels": lambda d: d.padded * d.pixels,

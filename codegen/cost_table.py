@@ -53,6 +53,16 @@ TABLE: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]] = {
             "code_bytes": {"call": 895.5, "rest": 60.66},
             "constant_bytes": {"channels": 3.926, "quads": 44.34, "quads taps": 1.007, "taps": 0.03503},
         },
+        "add_saturated_dsp": {
+            "instructions": {"call": 14.15, "outputs": 6.269, "first outputs": 0.7059},
+            "code_bytes": {"call": 514.9},
+            "constant_bytes": {},
+        },
+        "add_weighted": {
+            "instructions": {"call": 10.26, "limited": 1.487, "outputs": 6.966, "limited outputs": 3.554},
+            "code_bytes": {"call": 202},
+            "constant_bytes": {},
+        },
     },
     "m3": {
         "conv2d_c": {
@@ -89,6 +99,16 @@ TABLE: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]] = {
             "instructions": {"pixels quads": 23.04, "pixels quads taps": 9.621, "outputs": 6.714, "odd pixels quads taps": 2.055, "rest outputs": 3.554, "odd rest outputs": 1.033},
             "code_bytes": {"call": 392.8, "odd": 82.99, "rest": 10.18},
             "constant_bytes": {"call": 2.626, "quads": 61.17, "weights": 0.007882, "twos taps": 0.01472, "quads taps": 0.9823, "octads taps": 0.002602},
+        },
+        "add_saturated_m3": {
+            "instructions": {"call": 14.15, "outputs": 6.269, "first outputs": 0.7059},
+            "code_bytes": {"call": 514.9},
+            "constant_bytes": {},
+        },
+        "add_weighted": {
+            "instructions": {"call": 10.26, "limited": 1.487, "outputs": 6.966, "limited outputs": 3.554},
+            "code_bytes": {"call": 202},
+            "constant_bytes": {},
         },
     },
     "m0": {

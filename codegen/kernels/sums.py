@@ -67,4 +67,5 @@ def saturated_plan(call: OpCall) -> KernelPlan:
     clamped = (plan.shape["y_min"], plan.shape["y_max"]) != (-128, 127)
     fixed = {**plan.fixed, "clamped": clamped, "rest": size % 8 != 0}
     parts = {"sixteens": size // 16, "eights": size // 8 % 2, "rests": size % 8}
-    return replace(plan, fixed=fixed, shape={**plan.shape, **parts})
+    # Of few values the parameters of a shared function would take more than the sums.
+    return replace(plan, fixed=fixed, shape={**plan.shape, **parts}, literal=size < 16)

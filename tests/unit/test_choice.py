@@ -15,8 +15,9 @@ from tinsmith.codegen.cost_table import TABLE
 from tinsmith.codegen.emit import emit
 from tinsmith.codegen.kernels import KERNELS
 from tinsmith.codegen.lower import OBJECTIVES, LowerOptions, lower
-from tinsmith.pipeline.graph import Graph
+from tinsmith.pipeline.graph import DType, Graph, GraphBuilder, QuantParams
 from tinsmith.pipeline.ops import OpCall, call_of
+from tinsmith.pipeline.ops.add import AddAttrs
 from tinsmith.pipeline.ops.conv2d import Conv2dAttrs
 from tinsmith.pipeline.ops.depthwise_conv2d import DepthwiseConv2dAttrs
 from tinsmith.targets.cores import CORES
@@ -219,3 +220,26 @@ def test_a_dense_row_has_no_kernel_for_several_rows_among_its_candidates() -> No
     for kernel in usable:
         choice = {graph.nodes[0].name: kernel.name}
         assert emit(lower(graph, "net", DSP, LowerOptions(choice=choice))).model
+
+
+def added(size: int, y_scale: float) -> Graph:
+    builder = GraphBuilder("added")
+    shape = (1, size)
+    names = [
+        builder.input(name, shape, DType.INT8, QuantParams.per_tensor(scale, 3))
+        for name, scale in (("a", 0.05), ("b", 0.04))
+    ]
+    quant = QuantParams.per_tensor(y_scale, 5)
+    return builder.build([builder.node("add", names, AddAttrs(), quant=quant)])
+
+
+@pytest.mark.parametrize(("isa", "limited"), [(DSP, "dsp"), (("m3", "c"), "m3")])
+def test_sums_that_need_no_limit_are_left_to_plain_c_where_they_are_few(
+    isa: tuple[str, ...], limited: str
+) -> None:
+    def chosen(size: int, y_scale: float) -> str:
+        ((kernel,),) = usable_kernels(added(size, y_scale), isa, "time").values()
+        return kernel.name
+
+    assert {chosen(size, 0.11) for size in (1, 3, 9)} == {"add_weighted"}
+    assert {chosen(size, 0.07) for size in (8, 100, 5000)} == {f"add_saturated_{limited}"}
