@@ -46,7 +46,7 @@ class BuildImages(Stage):
         from tinsmith.pipeline.deployment import build, make_program
         from tinsmith.targets.target import target_named
 
-        model = read_integers(inputs["quantize"])
+        model = read_integers(inputs["quantize"], self.c_name)
         shutil.copy(inputs["generate"].file(CHOICES), out_dir)
         names = dict.fromkeys((HOST, *self.targets))
         for i, name in enumerate(names):

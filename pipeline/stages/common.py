@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,13 +53,16 @@ def read_for_device(load: Artifact, quantized: Artifact) -> LabelledSamples:
     return read_labelled(load, quantized.json()["input_axes"])
 
 
-def read_integers(quantized: Artifact) -> Model:
-    """The model that `quantize` made. A .tflite keeps the state of its layers from run to run; the
-    network that was trained had none, nor has this.
+def read_integers(quantized: Artifact, name: str = "") -> Model:
+    """The model that `quantize` made, called as its file or by a name.
+
+    A .tflite keeps the state of its layers from run to run; the network that was trained had none,
+    nor has this.
     """
     from tinsmith.pipeline.model_files import read_model, started_afresh
 
-    return started_afresh(read_model(quantized.file("model.tflite")))
+    model = started_afresh(read_model(quantized.file("model.tflite")))
+    return replace(model, graph=replace(model.graph, name=name)) if name else model
 
 
 def predictions(outputs: Array) -> NDArray[np.int64]:

@@ -95,7 +95,7 @@ class GenerateCode(Stage):
         from tinsmith.pipeline.model_files import to_input
         from tinsmith.pipeline.output_folder import write_folder
 
-        model = read_integers(inputs["quantize"])
+        model = read_integers(inputs["quantize"], self.c_name)
         graph = model.graph
         entry = graph.tensors[graph.inputs[0]]
         labelled = read_for_device(inputs["load"], inputs["quantize"])
