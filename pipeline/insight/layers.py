@@ -18,7 +18,7 @@ from tinsmith.pipeline.training.hidden import drop_units, unit_scores
 from tinsmith.pipeline.training.hidden_parts import units_of
 from tinsmith.pipeline.training.losses import label_loss
 from tinsmith.pipeline.training.low_rank import Plan, apply_option, candidates, least_error
-from tinsmith.pipeline.training.networks import LAYERS, accuracy, matrices
+from tinsmith.pipeline.training.networks import accuracy, layer_of, matrices
 from tinsmith.pipeline.training.pruning import channel_cuts, drop_channels
 from tinsmith.pipeline.training.sparsity import magnitude_mask
 
@@ -27,7 +27,7 @@ def weights_readings(network: nn.Module, x: Tensor, y: Tensor, tell: Tell) -> It
     """Each layer without the weights of least magnitude; of an LSTM of each of its matrices."""
     layers: dict[str, list[nn.Parameter]] = {}
     for name, weight in matrices(network).items():
-        layers.setdefault(layer_of(network, name), []).append(weight)
+        layers.setdefault(layer_of(network, name)[0], []).append(weight)
     for done, (name, weights) in enumerate(layers.items()):
         tell(f"weights of '{name}'", done / len(layers))
         whole = [weight.detach().clone() for weight in weights]
@@ -39,12 +39,6 @@ def weights_readings(network: nn.Module, x: Tensor, y: Tensor, tell: Tell) -> It
         with torch.no_grad():
             for weight, values in zip(weights, whole, strict=True):
                 weight.copy_(values)
-
-
-def layer_of(network: nn.Module, name: str) -> str:
-    """The layer that a weight of `matrices` belongs to."""
-    known = dict(network.named_modules())
-    return name if isinstance(known.get(name), LAYERS) else name.rpartition(".")[0]
 
 
 def channels_readings(network: nn.Module, x: Tensor, y: Tensor, tell: Tell) -> Iterator[Reading]:

@@ -13,6 +13,7 @@ from tinsmith.pipeline.config import load_config
 from tinsmith.pipeline.files import write_json
 from tinsmith.pipeline.flow import artifact_at, run_flow
 from tinsmith.pipeline.report.run_view import FlowView
+from tinsmith.pipeline.report.sensitivity_view import maker_of
 from tinsmith.pipeline.report.tables import number, simple_table
 from tinsmith.pipeline.stages import stages_of
 from tinsmith.pipeline.stages.insight import FOUND, PAGE, ExplainCompression
@@ -31,8 +32,8 @@ def insight_of_run(
     makers = {
         "load": "load",
         "teacher": "teacher",
-        "student": "factorize" if "factorize" in folders else "distil",
-        "pruned": "cluster" if "cluster" in folders else "prune",
+        "student": maker_of("student", folders),
+        "pruned": maker_of("pruned", folders),
         "integers": "quantize",
     }
     given = {name: artifact_at(folders[maker]) for name, maker in makers.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,11 @@ NETWORKS: Mapping[str, Sequence[str]] = {
 }
 
 
+def maker_of(network: str, stages: Iterable[str]) -> str:
+    """Which of the stages of a run makes this network."""
+    return [name for name in stages if name in NETWORKS[network]][-1]
+
+
 def sensitivity_of_run(
     path: Path, of: str, count: int, test: bool, json_file: Path | None, console: Console
 ) -> None:
@@ -56,7 +61,7 @@ def sensitivity_of_run(
 def networks_of_run(config: Config, of: str, console: Console) -> tuple[dict[str, Path], str]:
     """Run the stages up to the one that makes this network; the results, and that stage's name."""
     stages = stages_of(config)
-    maker = [stage.name for stage in stages if stage.name in NETWORKS[of]][-1]
+    maker = maker_of(of, (stage.name for stage in stages))
     folders = run_flow(stages, config.run.out, to=maker, progress=FlowView(console).event)
     return folders, maker
 

@@ -78,9 +78,9 @@ class ClusterStudent(Stage):
         from tinsmith.pipeline.training.loop import Recipe, repeatable, seed_of
         from tinsmith.pipeline.training.networks import accuracy, matrices
         from tinsmith.pipeline.training.results import (
-            SUMMARY,
             read_network,
             read_samples,
+            summary_of,
             write_network,
         )
 
@@ -110,13 +110,12 @@ class ClusterStudent(Stage):
                 f"{as_float:,}; firmware holds a byte for each weight all the same",
                 1.0,
             )
-            known = inputs["prune"].json()
             write_network(
                 network,
                 samples,
                 out_dir,
                 history,
-                before={name: known[name] for name in SUMMARY if name in known},
+                before=summary_of(inputs["prune"].json()),
                 untrained=untrained,
                 values={name: values_of(matrices(network)[name]) for name in bits},
                 coded_bytes={"float32": as_float, "int8": as_int8, "shared": len(file)},

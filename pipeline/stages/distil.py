@@ -70,14 +70,13 @@ class DistilStudent(Stage):
         from tinsmith.pipeline.training.cutting import cut_from
         from tinsmith.pipeline.training.distillation import distillation
         from tinsmith.pipeline.training.loop import repeatable
-        from tinsmith.pipeline.training.networks import as_one, make_network
+        from tinsmith.pipeline.training.networks import make_network, make_teacher
         from tinsmith.pipeline.training.results import read_samples, sample_of
 
         samples = read_samples(known["load"].path)
         sample, weights = sample_of(samples), weights_of(samples.tasks)
         with repeatable(self.seed, self.threads):
-            models = (self.teacher.model, *self.teacher.members)
-            shown = as_one([make_network(model, sample, samples.tasks) for model in models])
+            shown = make_teacher(self.teacher, sample, samples.tasks)
             for _, model in _labelled(self.options):
                 network = make_network(model, sample, samples.tasks)
                 if self.options.start == "teacher":

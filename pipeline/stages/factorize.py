@@ -74,10 +74,10 @@ class FactorizeStudent(Stage):
         from tinsmith.pipeline.training.low_rank import Plan, factorize
         from tinsmith.pipeline.training.networks import accuracy
         from tinsmith.pipeline.training.results import (
-            SUMMARY,
             read_network,
             read_samples,
             sample_of,
+            summary_of,
             write_network,
         )
 
@@ -104,13 +104,12 @@ class FactorizeStudent(Stage):
             progress(f"{len(factored)} layers factorized, {untrained:.2f} % before training", 0.0)
             loss = recollection(teacher, weights_of(samples.tasks))
             history = fit(network, samples, recipe, loss, out_dir / _CHECKPOINT, progress)
-            known = inputs["distil"].json()
             write_network(
                 network,
                 samples,
                 out_dir,
                 history,
-                before={name: known[name] for name in SUMMARY if name in known},
+                before=summary_of(inputs["distil"].json()),
                 untrained=untrained,
                 factored=[asdict(layer) for layer in factored],
             )

@@ -108,12 +108,12 @@ class PruneStudent(Stage):
         from tinsmith.pipeline.training.distillation import distillation
         from tinsmith.pipeline.training.loop import Recipe, repeatable, seed_of
         from tinsmith.pipeline.training.results import (
-            SUMMARY,
             read_early,
             read_network,
             read_samples,
             read_teacher,
             sample_of,
+            summary_of,
             write_network,
         )
 
@@ -139,8 +139,7 @@ class PruneStudent(Stage):
             history, facts = prune(
                 options, student, samples, recipe, loss, out_dir, progress, early
             )
-            known = inputs["distil"].json()
-            summary = {name: known[name] for name in SUMMARY if name in known}
+            summary = summary_of(inputs["distil"].json())
             write_network(student, samples, out_dir, history, before=summary, **facts)
         for path in out_dir.glob("step*.pt"):
             path.unlink()

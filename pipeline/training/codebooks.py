@@ -14,7 +14,7 @@ from torch.nn.utils import parametrize
 from torch.utils.hooks import RemovableHandle
 
 from tinsmith.pipeline.errors import ConfigError
-from tinsmith.pipeline.training.networks import RECURRENT, matrices
+from tinsmith.pipeline.training.networks import RECURRENT, layer_of, matrices
 
 Start = Literal["linear", "density", "random"]
 _ROUNDS = 300
@@ -93,7 +93,8 @@ def share_weights(
         if not 1 <= count <= 12:
             raise ConfigError(f"'{name}': codes of {count} bits; allowed: 1 to 12")
     for name in bits:
-        layer, own = _holder(network, name)
+        holder, own = layer_of(network, name)
+        layer = network.get_submodule(holder)
         weight = weights[name]
         rng = np.random.default_rng([seed, len(name), weight.numel()])
         flat = weight.detach().double().numpy().ravel()
@@ -102,15 +103,6 @@ def share_weights(
         parametrize.register_parametrization(layer, own, shared, unsafe=True)
         if isinstance(layer, RECURRENT):
             shared.hook = layer.register_forward_pre_hook(_with_present_values)
-
-
-def _holder(network: nn.Module, name: str) -> tuple[nn.Module, str]:
-    """The layer that a weight's name, see `networks.matrices`, belongs to, and its name there."""
-    known: dict[str, nn.Module] = dict(network.named_modules())
-    if name in known:
-        return known[name], "weight"
-    holder, _, own = name.rpartition(".")
-    return known[holder], own
 
 
 def _with_present_values(layer: nn.Module, inputs: Any) -> None:

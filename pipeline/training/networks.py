@@ -140,6 +140,14 @@ def matrices(network: nn.Module) -> dict[str, nn.Parameter]:
     return found
 
 
+def layer_of(network: nn.Module, name: str) -> tuple[str, str]:
+    """The layer that a weight of `matrices` belongs to, and what the layer calls it."""
+    if name in dict(network.named_modules()):
+        return name, "weight"
+    layer, _, own = name.rpartition(".")
+    return layer, own
+
+
 def cost(network: nn.Module, sample: Tensor) -> Cost:
     """Count the multiply-accumulates of convolutions, linear layers, LSTMs, and the parameters."""
     macs: dict[str, int] = {}

@@ -1,7 +1,7 @@
 """What training stages read and write: samples in, network and measurements out."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,11 @@ from tinsmith.pipeline.training.networks import (
 SUMMARY = ("accuracy", "tasks", "parameters", "macs")
 
 _WEIGHTS, _EARLY = "weights.pt", "early.pt"
+
+
+def summary_of(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """That part of a stage's metrics.json."""
+    return {name: metrics[name] for name in SUMMARY if name in metrics}
 
 
 def read_samples(folder: Path, unlabelled: bool = False) -> Samples:
