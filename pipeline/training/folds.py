@@ -5,7 +5,7 @@ network as it came) leaves this fold out: what decides is validation data, and i
 sample has been that once.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -13,24 +13,30 @@ from torch import Tensor
 from tinsmith.pipeline.training.loop import Samples, seed_of
 
 
-def decided_on(samples: Samples, folds: int, step: int, seed: int) -> Samples:
-    """The samples of the fold that a step is decided on; all where there is one fold."""
-    return samples if folds == 1 else _taken(samples, _places(samples, folds, step, seed))
+@dataclass(frozen=True)
+class Folds:
+    """How many there are, of how many steps the pruning is, and what the samples are dealt by."""
 
+    count: int
+    steps: int
+    seed: int
 
-def trained_on(samples: Samples, folds: int, step: int, steps: int, seed: int) -> Samples:
-    """The samples that a step trains on: without the next step's fold; all of them in the last."""
-    if folds == 1 or step == steps:
-        return samples
-    stay = torch.ones(len(samples.y_train), dtype=torch.bool)
-    stay[_places(samples, folds, step + 1, seed)] = False
-    return _taken(samples, stay.nonzero().flatten())
+    def decided_on(self, step: int, samples: Samples) -> Samples:
+        """The samples of the fold that a step is decided on; all where there is one fold."""
+        return samples if self.count == 1 else _taken(samples, self._places(samples, step))
 
+    def trained_on(self, step: int, samples: Samples) -> Samples:
+        """The samples that a step trains on: without the next step's fold; all in the last."""
+        if self.count == 1 or step == self.steps:
+            return samples
+        stay = torch.ones(len(samples.y_train), dtype=torch.bool)
+        stay[self._places(samples, step + 1)] = False
+        return _taken(samples, stay.nonzero().flatten())
 
-def _places(samples: Samples, folds: int, step: int, seed: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed_of(seed, "folds"))
-    order = torch.randperm(len(samples.y_train), generator=generator)
-    return order[step % folds :: folds]
+    def _places(self, samples: Samples, step: int) -> Tensor:
+        generator = torch.Generator().manual_seed(seed_of(self.seed, "folds"))
+        order = torch.randperm(len(samples.y_train), generator=generator)
+        return order[step % self.count :: self.count]
 
 
 def _taken(samples: Samples, places: Tensor) -> Samples:

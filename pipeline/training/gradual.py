@@ -16,7 +16,7 @@ from tinsmith.pipeline.training.criteria import Evidence, evidence_of, make_crit
 from tinsmith.pipeline.training.cuts import Cut
 from tinsmith.pipeline.training.depth import drop_layers, remove_layers
 from tinsmith.pipeline.training.distillation import Distillation
-from tinsmith.pipeline.training.folds import decided_on, trained_on
+from tinsmith.pipeline.training.folds import Folds
 from tinsmith.pipeline.training.hidden import drop_units, remove_units
 from tinsmith.pipeline.training.loop import Epoch, Recipe, Samples
 from tinsmith.pipeline.training.losses import label_loss
@@ -111,6 +111,7 @@ def prune_gradually(
     sample = samples.x_test[:1].clone()
     first_widths, first_macs = widths(network), cost(network, sample).total_macs
     steps = plan.steps if plan.macs < 1 else 0
+    folds = Folds(plan.folds, steps, recipe.seed)
     rewinds = plan.schedule == "rewind"
     assert early is not None or not rewinds, "there is something to rewind to"
     young = _with_weights(network, early) if rewinds and early is not None else None
@@ -119,7 +120,7 @@ def prune_gradually(
         # The maps of a run that was stopped are gone: each step makes them anew, from its own seed.
         torch.manual_seed(current.seed)
         loss.learn_shapes(network, sample)
-        own = decided_on(samples, plan.folds, step, recipe.seed)
+        own = folds.decided_on(step, samples)
         shown = evidence_of(network, own, loss, plan.measured_on, current.seed)
         cuts = _remove(network, sample, int(first_macs * plan.keep(step)), plan, shown)
         if young is not None:
@@ -134,11 +135,8 @@ def prune_gradually(
         if young is not None:
             read_finished(young, folder / f"step{step}-young.pt")
 
-    def own_samples(step: int, every: Samples) -> Samples:
-        return trained_on(every, plan.folds, step, steps, recipe.seed)
-
     epochs = recipe.epochs if rewinds else plan.step_epochs
-    parts = Steps(steps, epochs, change, restored, own_samples)
+    parts = Steps(steps, epochs, change, restored, folds.trained_on)
     history = fit_in_steps(network, samples, parts, recipe, loss, folder, progress)
     after = widths(network)
     removed = tuple(

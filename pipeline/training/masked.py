@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tinsmith.pipeline.flow import Progress
 from tinsmith.pipeline.training.criteria import evidence_of
-from tinsmith.pipeline.training.folds import decided_on, trained_on
+from tinsmith.pipeline.training.folds import Folds
 from tinsmith.pipeline.training.loop import AfterStep, Epoch, Recipe, Samples, fit
 from tinsmith.pipeline.training.losses import Loss
 from tinsmith.pipeline.training.masks import (
@@ -101,9 +101,10 @@ def _in_steps(
     early: Weights | None,
 ) -> tuple[Epoch, ...]:
     rewinds = plan.schedule == "rewind"
+    folds = Folds(plan.folds, plan.steps, recipe.seed)
 
     def change(step: int, current: Recipe) -> AfterStep:
-        own = decided_on(samples, plan.folds, step, recipe.seed)
+        own = folds.decided_on(step, samples)
         shown = evidence_of(network, own, loss, plan.measured_on, current.seed)
         kept = masks(network, _density_after(step, plan), plan.choice, shown)
         if rewinds and early is not None:
@@ -114,11 +115,8 @@ def _in_steps(
                 weight.mul_(kept[name])
         return keep_zeros(weights)
 
-    def own_samples(step: int, every: Samples) -> Samples:
-        return trained_on(every, plan.folds, step, plan.steps, recipe.seed)
-
     epochs = recipe.epochs if rewinds else plan.step_epochs
-    steps = Steps(plan.steps, epochs, change, samples=own_samples)
+    steps = Steps(plan.steps, epochs, change, samples=folds.trained_on)
     return fit_in_steps(network, samples, steps, recipe, loss, folder, progress)
 
 
